@@ -1,0 +1,188 @@
+"""Fields of the canonical encoding, shared by events and state records.
+
+Integers are big-endian; times are signed Unix ms; strings are a 16-bit length and NFC UTF-8; an optional value is one zero byte, or one
+byte 1 and the value. Every writer has one reader that accepts exactly what the writer makes. docs/protocol.md has the table.
+"""
+
+import struct
+import unicodedata
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_I64 = struct.Struct(">q")
+
+
+class Truncated(ValueError):
+    """The bytes end before the field does, or the field is not canonical; the message names which."""
+
+
+class Field(NamedTuple):
+    """How one field is written and read.
+
+    Attributes:
+        name: Its words in docs/protocol.md.
+        write: value -> bytes.
+        read: (bytes, offset) -> (value, next offset); raises `Truncated`, `IndexError` or `struct.error`.
+    """
+
+    name: str
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes, int], tuple[Any, int]]
+
+
+def _number(name: str, layout: struct.Struct) -> Field:
+    size = layout.size
+
+    def read(data: bytes, at: int) -> tuple[int, int]:
+        return layout.unpack_from(data, at)[0], at + size
+
+    return Field(name, layout.pack, read)
+
+
+def _read_flag(data: bytes, at: int) -> tuple[bool, int]:
+    value = data[at]
+    if value > 1:
+        raise Truncated("a flag is neither 0 nor 1")
+    return value == 1, at + 1
+
+
+def _write_string(value: str) -> bytes:
+    encoded = unicodedata.normalize("NFC", value).encode("utf-8")
+    return _U16.pack(len(encoded)) + encoded
+
+
+def _read_string(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 2 + _U16.unpack_from(data, at)[0]
+    if end > len(data):
+        raise Truncated("a string is cut short")
+    try:
+        text = data[at + 2 : end].decode("utf-8")
+    except UnicodeDecodeError:
+        raise Truncated("a string is not UTF-8") from None
+    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+        raise Truncated("a string is not in NFC")
+    return text, end
+
+
+def raw(size_bytes: int) -> Field:
+    """Exactly `size_bytes` bytes."""
+
+    def write(value: bytes) -> bytes:
+        if len(value) != size_bytes:
+            raise ValueError(f"expected {size_bytes} bytes, got {len(value)}")
+        return bytes(value)
+
+    def read(data: bytes, at: int) -> tuple[bytes, int]:
+        end = at + size_bytes
+        if end > len(data):
+            raise Truncated("a fixed field is cut short")
+        return data[at:end], end
+
+    return Field(f"raw{size_bytes}", write, read)
+
+
+def _write_blob(value: bytes) -> bytes:
+    return _U32.pack(len(value)) + value
+
+
+def _read_blob(data: bytes, at: int) -> tuple[bytes, int]:
+    end = at + 4 + _U32.unpack_from(data, at)[0]
+    if end > len(data):
+        raise Truncated("a byte string is cut short")
+    return data[at + 4 : end], end
+
+
+def optional(field: Field) -> Field:
+    """A value that may be None."""
+
+    def write(value: Any) -> bytes:
+        return b"\x00" if value is None else b"\x01" + field.write(value)
+
+    def read(data: bytes, at: int) -> tuple[Any, int]:
+        present, at = _read_flag(data, at)
+        return field.read(data, at) if present else (None, at)
+
+    return Field(f"optional {field.name}", write, read)
+
+
+def sequence(field: Field) -> Field:
+    """A tuple of values behind a 16-bit count."""
+    return _sequence(field, _U16, "list")
+
+
+def long_sequence(field: Field) -> Field:
+    """A tuple of values behind a 32-bit count, where nothing bounds how many there are."""
+    return _sequence(field, _U32, "long list")
+
+
+def _sequence(field: Field, count_layout: struct.Struct, name: str) -> Field:
+    def write(values: tuple[Any, ...]) -> bytes:
+        return count_layout.pack(len(values)) + b"".join(map(field.write, values))
+
+    def read(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
+        count = count_layout.unpack_from(data, at)[0]
+        at += count_layout.size
+        values = []
+        for _ in range(count):
+            value, at = field.read(data, at)
+            values.append(value)
+        return tuple(values), at
+
+    return Field(f"{name} of {field.name}", write, read)
+
+
+def pair(first: Field, second: Field) -> Field:
+    """A tuple of two values."""
+
+    def write(value: tuple[Any, Any]) -> bytes:
+        return first.write(value[0]) + second.write(value[1])
+
+    def read(data: bytes, at: int) -> tuple[tuple[Any, Any], int]:
+        left, at = first.read(data, at)
+        right, at = second.read(data, at)
+        return (left, right), at
+
+    return Field(f"pair of {first.name} and {second.name}", write, read)
+
+
+def record(make: Callable[..., Any], fields: tuple[tuple[str, Field], ...]) -> Field:
+    """An object whose attributes are written in the order given and read back into `make(**attributes)`."""
+
+    def write(value: Any) -> bytes:
+        return b"".join([field.write(getattr(value, name)) for name, field in fields])
+
+    def read(data: bytes, at: int) -> tuple[Any, int]:
+        values = {}
+        for name, field in fields:
+            values[name], at = field.read(data, at)
+        return make(**values), at
+
+    return Field(getattr(make, "__name__", "record"), write, read)
+
+
+U8 = _number("u8", struct.Struct(">B"))
+U64 = _number("u64", _U64)
+TIME = _number("i64 ms", _I64)
+FLAG = Field("flag", lambda value: b"\x01" if value else b"\x00", _read_flag)
+STRING = Field("string", _write_string, _read_string)
+BLOB = Field("blob", _write_blob, _read_blob)
+TOKEN = raw(16)
+HASH = raw(32)
+
+
+def read_whole(field: Field, data: bytes) -> Any:
+    """Read one field that must use up all of `data`.
+
+    Raises:
+        Truncated: The bytes are too short, too long or not canonical.
+    """
+    try:
+        value, end = field.read(data, 0)
+    except (IndexError, struct.error):
+        raise Truncated("the bytes end too early") from None
+    if end != len(data):
+        raise Truncated("bytes are left over")
+    return value

@@ -1,0 +1,1 @@
+"""Stand-ins that behave: real signatures, real folds, no network."""

@@ -1,0 +1,150 @@
+"""The cache against a dictionary: whatever is done to it, in whatever order, it answers as the fold of its log."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from consent.event import Event, KeyEpochEvent, ReceivedEvent
+from consent.key_ring import KeyRing
+from sidecar.ports import LogHead
+from tests.fakes.cache_place import CachePlace, assert_holds, make_keys
+from tests.fakes.histories import ORIGIN, histories
+from tests.fakes.log_builder import LogBuilder
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Batches with links, merges, snapshots, checkpoints, kills, rotations and restored older files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.root = Path(tempfile.mkdtemp())
+        self.place = CachePlace(self.root)
+        self.log = LogBuilder(ORIGIN)
+        self.head: LogHead | None = None
+        self.key_ring: KeyRing | None = None
+        self.key_number = 0
+        self.merge: asyncio.Task[None] | None = None
+        self.older: dict[str, bytes] = {}
+        self.cache = self.runner.run(self.place.open())
+
+    def teardown(self) -> None:
+        self.runner.run(self.settle())
+        self.runner.run(self.cache.close())
+        self.runner.close()
+        shutil.rmtree(self.root)
+
+    async def settle(self) -> None:
+        if self.merge is not None:
+            await self.merge
+            self.merge = None
+
+    @rule(history=histories(max_size=6).filter(bool))
+    def apply(self, history: list[Event]) -> None:
+        self.runner.run(self.cache.apply(self.log.batch(*history)))
+        self.head = self.log.head()
+
+    @rule()
+    def apply_entries_that_change_no_cluster(self) -> None:
+        epoch = len(self.log.tenant_state.key_commitments)
+        events = (
+            KeyEpochEvent(origin=ORIGIN, epoch=epoch, key_commitment=bytes([epoch % 256]) * 32),
+            ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1),
+        )
+        self.runner.run(self.cache.apply(self.log.batch(*events)))
+        self.head = self.log.head()
+
+    @rule()
+    def start_merge(self) -> None:
+        async def start() -> None:
+            await self.settle()
+            self.merge = asyncio.create_task(self.cache.merge())
+            await asyncio.sleep(0)
+
+        self.runner.run(start())
+
+    @rule()
+    def end_merge(self) -> None:
+        self.runner.run(self.settle())
+
+    @rule(later_ms=st.sampled_from((100, 2000, 6000)))
+    def save_checkpoint(self, later_ms: int) -> None:
+        self.log.now_ms += later_ms
+        self.place.clock.advance(later_ms)
+        if self.log.size:
+            self.head = self.log.head()
+            self.runner.run(self.cache.save_checkpoint(self.head))
+
+    @rule(history=histories(max_size=6).filter(bool))
+    def load_snapshot(self, history: list[Event]) -> None:
+        self.log.append(*history)
+        self.runner.run(self.cache.load_snapshot(self.log.snapshot()))
+        self.head = self.log.head()
+
+    @rule(byte=st.integers(0, 255))
+    def save_key_ring(self, byte: int) -> None:
+        self.key_ring = KeyRing((bytes([byte]) * 32,), ())
+        self.runner.run(self.cache.save_key_ring(self.key_ring))
+
+    @rule()
+    def reopen(self) -> None:
+        self.runner.run(self.settle())
+        self.cache = self.runner.run(self.place.reopen(self.cache))
+
+    @rule()
+    def kill(self) -> None:
+        """Start again from the files as they are now; a checkpoint that was not yet due may be lost, and nothing else."""
+        files, mark = self.place.files(), self.place.mark_path.read_bytes()
+        checkpoint = self.cache._durable.manifest.checkpoint
+        self.runner.run(self.settle())
+        self.runner.run(self.cache.close())
+        self.place.restore(files)
+        self.place.mark_path.write_bytes(mark)
+        self.cache = self.runner.run(self.place.open())
+        if self.head is not None:
+            self.head = LogHead(self.head.frontier, self.head.tenant, checkpoint)
+
+    @rule()
+    def rotate_key(self) -> None:
+        self.runner.run(self.settle())
+        self.key_number += 1
+        names = [f"kek-{number}" for number in (self.key_number, self.key_number - 1)]
+        self.place.keys = make_keys(self.root, names[0], names[1] if self.key_number > 1 else "kek")
+        self.cache = self.runner.run(self.place.reopen(self.cache))
+        # The older key is retired, and with it every older file.
+        self.place.keys, self.older = make_keys(self.root, names[0]), {}
+
+    @precondition(lambda self: self.log.size > 0)
+    @rule()
+    def restore_an_older_file(self) -> None:
+        """Detected: the cache starts empty, and a snapshot fills it again."""
+        self.runner.run(self.settle())
+        self.runner.run(self.cache.close())
+        older, self.older = self.older, self.place.files()
+        self.place.clock.advance(1)
+        if older and older != self.older:
+            self.place.restore(older)
+            self.cache = self.runner.run(self.place.open())
+            assert self.cache.head.size == 0
+            assert self.cache.key_ring is None
+            self.runner.run(self.cache.load_snapshot(self.log.snapshot()))
+            self.head, self.key_ring, self.older = self.log.head(), None, {}
+        else:
+            self.cache = self.runner.run(self.place.open())
+
+    @invariant()
+    def answers_as_the_log(self) -> None:
+        assert_holds(self.cache, self.log)
+        assert self.cache.key_ring == self.key_ring
+        assert self.cache.is_intact
+        if self.head is not None:
+            assert self.cache.head == self.head
+
+
+CacheMachine.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+test_cache_answers_as_the_log_after_any_steps = CacheMachine.TestCase
