@@ -1,0 +1,53 @@
+"""Settings that every server has."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from hosting.addresses import UnixAddress, parse_address
+from hosting.errors import AddressError
+from hosting.settings.model import SettingsModel
+
+
+def _verify_address(text: str) -> str:
+    try:
+        parse_address(text)
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _verify_socket(text: str) -> str:
+    if not isinstance(parse_address(_verify_address(text)), UnixAddress):
+        raise ValueError("expected a Unix socket: unix:///path")
+    return text
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+"""A name that can stand in certificates, records and file names."""
+
+AddressText = Annotated[str, AfterValidator(_verify_address)]
+"""An address as `hosting.addresses.parse_address` reads it."""
+
+SocketText = Annotated[str, AfterValidator(_verify_socket)]
+"""The address of a Unix socket."""
+
+
+class TlsFiles(SettingsModel):
+    """Mutual TLS."""
+
+    cert_file: Path = Field(description="PEM file: own certificate, then intermediates.")
+    key_file: Path = Field(description="PEM file: its private key; only the owner may read it.")
+    ca_file: Path = Field(description="PEM file: the authorities whose certificates the other side may show.")
+
+
+class ProgramLogSettings(SettingsModel):
+    """The program's own log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    format: Literal["json", "text"] = Field(
+        default="json", description="`json`: one object a line; `text`: for people."
+    )
