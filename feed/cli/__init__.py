@@ -1,0 +1,64 @@
+"""The command `consentry-feed`."""
+
+import sys
+from typing import Any
+
+import typer
+
+from feed.cli.imports import import_file
+from feed.cli.policy import policy_app
+from feed.cli.record import record_app
+from feed.cli.server import init, serve, show_config, status
+from feed.cli.session import EXIT_USAGE
+
+app = typer.Typer(
+    name="consentry-feed",
+    help=(
+        "The centre: takes what people say about their data, keeps it in a signed, gap-free log, and sends it to every sidecar."
+        " Settings come from a YAML file and CONSENTRY_FEED_* variables (docs/configuration.md)."
+    ),
+    epilog="Exit codes: 0 done; 1 refused, or rows were refused; 2 wrong settings or usage; 3 the feed cannot be reached.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(init)
+app.command()(serve)
+app.command("show-config")(show_config)
+app.command()(status)
+app.command("import")(import_file)
+app.add_typer(policy_app, name="policy")
+app.add_typer(record_app, name="record")
+
+
+def main() -> None:
+    """Run the command.
+
+    What is typed may be personal data, and the parser's own errors repeat it, so the parameter alone is named.
+    """
+    try:
+        code = app(prog_name="consentry-feed", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the process boundary: the text of an error may hold what was typed
+        typer.echo(_describe(error), err=True)
+        code = EXIT_USAGE
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _describe(error: Exception) -> str:
+    # The parser's error classes have no public home, so they are told by what they carry.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(error)
+    return f"consentry-feed: {_name_fault(error)}"
+
+
+def _name_fault(error: Exception) -> str:
+    if isinstance(error, typer.Abort):
+        return "stopped"
+    parameter: Any = getattr(error, "param", None)
+    if parameter is not None:
+        fault = "is missing" if type(error).__name__ == "MissingParameter" else "has a value that it cannot have"
+        return f"{max(parameter.opts, key=len)} {fault}; see --help"
+    if hasattr(error, "format_message"):
+        return "an unknown command or option, or an argument too many; see --help"
+    return f"an error that should not be: {type(error).__name__}"

@@ -1,0 +1,148 @@
+"""Settings of the feed: one frozen model, from a YAML file and `CONSENTRY_FEED_*` variables."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from feed.intake.sources import Source
+from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.settings import SettingsModel
+from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+
+ENV_PREFIX = "CONSENTRY_FEED_"
+
+Origin = Annotated[str, StringConstraints(pattern=r"^[^\s+]{1,255}$")]
+TrustDomain = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+$")]
+
+
+class Method(StrEnum):
+    """RPCs of the intake service."""
+
+    RECORD_DIRECTIVE = "RecordDirective"
+    RECORD_DIRECTIVES = "RecordDirectives"
+    RECORD_LINK = "RecordLink"
+    RECORD_UNLINK = "RecordUnlink"
+    RECORD_FACT = "RecordFact"
+    RECORD_RESTRICTION = "RecordRestriction"
+
+
+class LogSettings(SettingsModel):
+    """The event log."""
+
+    directory: Path = Field(description="Directory of the log's database and snapshots, mode 0700.")
+    keys_directory: Path = Field(
+        description="Directory of the key files that `consentry-feed init` creates; not beside the database."
+    )
+    resign_seconds: float = Field(
+        default=2.0,
+        ge=0.2,
+        le=60,
+        description="How often the newest checkpoint is signed anew while nothing happens, seconds.",
+    )
+    max_stream_entries: int = Field(
+        default=200_000, ge=1, description="A sidecar that is further behind than this many entries is sent a snapshot."
+    )
+    max_waiting_requests: int = Field(
+        default=10_000, ge=1, description="Requests that may wait for the log; one more is answered RESOURCE_EXHAUSTED."
+    )
+
+
+class SyncListenerSettings(SettingsModel):
+    """Where sidecars connect."""
+
+    address: AddressText = Field(
+        description="`host:port` with mutual TLS, or `unix:///path` for sidecars on the same host."
+    )
+    tls: TlsFiles | None = Field(
+        default=None, description="Mutual TLS; required on TCP. A sidecar's certificate must carry its name."
+    )
+    trust_domain: TrustDomain | None = Field(
+        default=None,
+        description="Trust domain of the sidecars, required with `tls`: a sidecar's certificate must have the URI "
+        "`spiffe://<trust_domain>/sidecar/<sidecar_id>`.",
+    )
+
+    @property
+    def parsed_address(self) -> Address:
+        """The address."""
+        return parse_address(self.address)
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        if (self.tls is None) != isinstance(self.parsed_address, UnixAddress):
+            raise ValueError("tls is required on TCP, and impossible on a Unix socket")
+        if self.tls is not None and self.trust_domain is None:
+            raise ValueError("trust_domain is required with tls")
+        return self
+
+
+class SourceSettings(SettingsModel):
+    """An intake system: what it may say."""
+
+    name: Name = Field(description="Name of the source; every event carries it.")
+    address: SocketText = Field(description="Unix socket of this source and of no other (`unix:///path`).")
+    namespaces: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Namespaces of identifiers that it may speak of."
+    )
+    purposes: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Purposes that it may speak of; `*` for all."
+    )
+    methods: tuple[Method, ...] = Field(default=tuple(Method), min_length=1, description="RPCs that it may call.")
+    max_proof: int = Field(
+        default=1,
+        ge=0,
+        le=3,
+        description="Highest proof that it may assert: 0 none, 1 link, 2 double opt-in, 3 session.",
+    )
+    max_assurance: int = Field(
+        default=1, ge=0, le=2, description="Highest assurance: 0 device, 1 contact point, 2 account."
+    )
+    may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
+
+    def to_source(self) -> Source:
+        """What intake works with."""
+        return Source(
+            name=self.name,
+            namespaces=frozenset(self.namespaces),
+            purposes=frozenset(self.purposes),
+            max_proof=self.max_proof,
+            max_assurance=self.max_assurance,
+            methods=frozenset(method.value for method in self.methods),
+            may_use_tokens=self.may_use_tokens,
+        )
+
+
+class FeedSettings(SettingsModel):
+    """All settings of `consentry-feed`."""
+
+    tenant: Name = Field(description="Name of the tenant whose log this is.")
+    origin: Origin = Field(
+        description="Name of the log, unique in the world: a domain of yours and a path, such as `consent.example/log`."
+    )
+    event_log: LogSettings = Field(description="The event log.")
+    sync: SyncListenerSettings = Field(description="Where sidecars connect.")
+    sources: tuple[SourceSettings, ...] = Field(default=(), description="Intake systems, one entry per source.")
+    admin_address: SocketText = Field(description="Unix socket (mode 0600) for policies, imports, records and status.")
+    import_address: SocketText | None = Field(
+        default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
+    )
+    drain_seconds: float = Field(
+        default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."
+    )
+    reflection: bool = Field(
+        default=False, description="Serve gRPC reflection on the administration socket; off in production."
+    )
+    log: ProgramLogSettings = Field(default=ProgramLogSettings(), description="The program's own log.")
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        addresses = [self.sync.address, self.admin_address, *(source.address for source in self.sources)]
+        addresses += [self.import_address] if self.import_address is not None else []
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("two listeners have the same address")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError("two sources have the same name")
+        return self

@@ -1,0 +1,121 @@
+"""Errors of the feed."""
+
+
+class FeedError(Exception):
+    """Root of what this package raises; the text never holds personal data."""
+
+    reason = "FEED_ERROR"
+
+
+class InvalidRequest(FeedError):
+    """A request breaks the contract. Expected: the text names the field and never its value."""
+
+    reason = "INVALID_REQUEST"
+
+
+class InvalidDirective(InvalidRequest):
+    """A directive's fields do not go together, or one of them is not known."""
+
+    reason = "INVALID_DIRECTIVE"
+
+
+class PurposeUnknown(InvalidRequest):
+    """The purpose is not in the policy."""
+
+    reason = "PURPOSE_UNKNOWN"
+
+
+class NoPolicy(FeedError):
+    """No policy was published yet, so no purpose is known. Expected on a new feed."""
+
+    reason = "NO_POLICY"
+
+
+class SourceNotPermitted(FeedError):
+    """The source may not say this (namespace, purpose, proof, or the whole method)."""
+
+    reason = "SOURCE_NOT_PERMITTED"
+
+
+class IdempotencyKeyReused(FeedError):
+    """The key came before with other content."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class ClusterTooLarge(FeedError):
+    """A link or a grant would make one person's record larger than any person's."""
+
+    reason = "CLUSTER_TOO_LARGE"
+
+
+class PolicyConflict(FeedError):
+    """The policy does not replace the version in force."""
+
+    reason = "POLICY_CONFLICT"
+
+
+class PolicyRejected(FeedError):
+    """The policy document is not valid; the text says where."""
+
+    reason = "POLICY_REJECTED"
+
+
+class UnreadableImport(FeedError):
+    """A file cannot be imported as a whole; the text names line and cause."""
+
+    reason = "UNREADABLE_IMPORT"
+
+
+class LogStoreError(FeedError):
+    """Root of what the log store raises."""
+
+    reason = "LOG_STORE_ERROR"
+
+
+class LogWriteFailed(LogStoreError):
+    """The log cannot keep an entry (a full or broken disk): nothing of the batch was accepted."""
+
+    reason = "LOG_WRITE_FAILED"
+
+
+class OutcomeUnknown(LogStoreError):
+    """A commit failed and the store cannot tell yet whether it happened: repeat the request with the same idempotency key."""
+
+    reason = "OUTCOME_UNKNOWN"
+
+
+class CorruptLog(LogStoreError):
+    """What is stored does not hash to the signed head. The start fails: a log must not go on from there."""
+
+    reason = "CORRUPT_LOG"
+
+
+class ForeignLog(LogStoreError):
+    """The file holds the log of another origin or tenant."""
+
+    reason = "FOREIGN_LOG"
+
+
+class EntryUnknown(FeedError):
+    """There is no entry, or no tree, of this number."""
+
+    reason = "ENTRY_UNKNOWN"
+
+
+class SidecarNotPermitted(FeedError):
+    """The certificate does not name this sidecar."""
+
+    reason = "SIDECAR_NOT_PERMITTED"
+
+
+class ShuttingDown(FeedError):
+    """The feed drains and takes no more work. Expected."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class Overloaded(FeedError):
+    """Too many requests wait for the sequencer; try again later. Expected under a flood."""
+
+    reason = "OVERLOADED"

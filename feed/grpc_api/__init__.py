@@ -1,0 +1,1 @@
+"""What the feed offers over gRPC: the only place that knows the wire types and the status codes."""

@@ -1,0 +1,77 @@
+"""Between the feed's types and the wire's."""
+
+from collections.abc import Sequence
+
+from consentry.event.v1 import event_pb2
+from consentry.feed.v1 import feed_pb2
+
+from consent.eventlog.merkle import EMPTY_ROOT_HASH, HASH_BYTES
+from feed.errors import InvalidRequest
+from feed.ports import Snapshot, StoredEntry
+
+
+def encode_entry(entry: StoredEntry) -> event_pb2.Entry:
+    """An entry as it travels."""
+    return event_pb2.Entry(
+        type=entry.type_byte,
+        opening=entry.opening,
+        event_bytes=entry.event_bytes,
+        traceparent=entry.traceparent,
+    )
+
+
+def encode_entries(entries: Sequence[StoredEntry], checkpoint_note: bytes) -> feed_pb2.SubscribeResponse:
+    """Consecutive entries, with the checkpoint for the last one's size or none."""
+    return feed_pb2.SubscribeResponse(
+        entries=feed_pb2.Entries(
+            from_seq=entries[0].seq,
+            entries=[encode_entry(entry) for entry in entries],
+            checkpoint=checkpoint_note,
+        )
+    )
+
+
+def encode_heartbeat(checkpoint_note: bytes) -> feed_pb2.SubscribeResponse:
+    """The newest checkpoint while nothing is new."""
+    return feed_pb2.SubscribeResponse(heartbeat=feed_pb2.Heartbeat(checkpoint=checkpoint_note))
+
+
+def encode_snapshot_required(min_seq: int) -> feed_pb2.SubscribeResponse:
+    """From which seq on entries can still be had."""
+    return feed_pb2.SubscribeResponse(snapshot_required=feed_pb2.SnapshotRequired(min_seq=min_seq))
+
+
+def encode_snapshot_header(snapshot: Snapshot) -> feed_pb2.GetSnapshotResponse:
+    """All of a snapshot but its chunks."""
+    return feed_pb2.GetSnapshotResponse(
+        header=feed_pb2.SnapshotHeader(
+            size=snapshot.size,
+            frontier_hashes=snapshot.frontier_hashes,
+            checkpoint=snapshot.checkpoint_note,
+            state_root_entry=encode_entry(snapshot.state_root_entry),
+            chunk_count=snapshot.chunk_count,
+            subject_count=snapshot.subject_count,
+            tenant_record=snapshot.tenant_record,
+        )
+    )
+
+
+def encode_snapshot_chunk(number: int, records: bytes) -> feed_pb2.GetSnapshotResponse:
+    """One run of cluster records."""
+    return feed_pb2.GetSnapshotResponse(chunk=feed_pb2.SnapshotChunk(number=number, records=records))
+
+
+def decode_hello(request: feed_pb2.SubscribeRequest) -> feed_pb2.Hello:
+    """The first message of a stream.
+
+    Raises:
+        InvalidRequest: It is another, or its root has no form that a root can have.
+    """
+    if request.WhichOneof("message") != "hello":
+        raise InvalidRequest("message: the first one must be a hello")
+    hello = request.hello
+    if hello.size == 0 and hello.root_hash in (b"", EMPTY_ROOT_HASH):
+        return hello
+    if len(hello.root_hash) != HASH_BYTES:
+        raise InvalidRequest(f"root_hash: must be {HASH_BYTES} bytes")
+    return hello

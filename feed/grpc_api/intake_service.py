@@ -1,0 +1,114 @@
+"""IntakeService: what sources ask for, over gRPC; one service per source's own listener."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+
+from consent.errors import ConsentError
+from feed.errors import FeedError, IdempotencyKeyReused, InvalidRequest
+from feed.grpc_api import intake_codec as codec
+from feed.grpc_api.ordered_answers import answer_in_order
+from feed.grpc_api.trace_context import read_traceparent
+from feed.intake.recorder import Recorder
+from feed.intake.sources import Source, verify_method
+from feed.ports import Accepted
+from feed.publish import REFUSALS
+
+SERVICE_NAME = "consentry.intake.v1.IntakeService"
+MAX_IN_FLIGHT = 1_000
+"""Directives of one stream that may wait for the log: enough for the sequencer to log them in groups."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Request = TypeVar("_Request")
+_ANSWERED_IN_STREAM = (*REFUSALS, IdempotencyKeyReused)
+
+
+class IntakeService:
+    """Methods of the IntakeService for one source.
+
+    Bytes come in and go out: a message that cannot be decoded is refused here, by the name of its field.
+
+    Args:
+        recorder: Takes requests in.
+        source: Whose listener this is.
+    """
+
+    def __init__(self, recorder: Recorder, source: Source) -> None:
+        self._recorder = recorder
+        self._source = source
+
+    async def RecordDirective(self, message_bytes: bytes, context: _Context) -> bytes:
+        """Record one directive."""
+        request = codec.parse_directive_request(message_bytes)
+        accepted = await self._recorder.record_directive(self._source, request, read_traceparent(context))
+        return codec.format_directive_answer(accepted, self._recorder.origin)
+
+    async def RecordDirectives(self, messages: AsyncIterator[bytes], context: _Context) -> AsyncGenerator[bytes, None]:
+        """Record many; a refused one is answered in its place."""
+        verify_method(self._source, "RecordDirectives")
+        answer = partial(self._answer_streamed, traceparent=read_traceparent(context))
+        async with (
+            aclosing(_parse_all(messages)) as batches,
+            aclosing(answer_in_order(batches, answer, MAX_IN_FLIGHT, len)) as answers,
+        ):
+            async for answer_bytes in answers:
+                yield answer_bytes
+
+    async def RecordLink(self, message_bytes: bytes, context: _Context) -> bytes:
+        """Record that two identifiers are one person."""
+        request = codec.parse_link_request(message_bytes)
+        accepted = await self._recorder.record_link(self._source, request, read_traceparent(context))
+        return codec.format_link_answer(accepted, self._recorder.origin)
+
+    async def RecordUnlink(self, message_bytes: bytes, context: _Context) -> bytes:
+        """Record that they are not, or no longer."""
+        request = codec.parse_unlink_request(message_bytes)
+        accepted = await self._recorder.record_unlink(self._source, request, read_traceparent(context))
+        return codec.format_unlink_answer(accepted, self._recorder.origin)
+
+    async def RecordFact(self, message_bytes: bytes, context: _Context) -> bytes:
+        """Record age band and jurisdictions."""
+        request = codec.parse_fact_request(message_bytes)
+        accepted = await self._recorder.record_fact(self._source, request, read_traceparent(context))
+        return codec.format_fact_answer(accepted, self._recorder.origin)
+
+    async def RecordRestriction(self, message_bytes: bytes, context: _Context) -> bytes:
+        """Record a restriction of processing, or its end."""
+        request = codec.parse_restriction_request(message_bytes)
+        accepted = await self._recorder.record_restriction(self._source, request, read_traceparent(context))
+        return codec.format_restriction_answer(accepted, self._recorder.origin)
+
+    async def _answer_streamed(self, batch: Sequence[codec.StreamedRecord], traceparent: str) -> bytes:
+        record = partial(
+            self._recorder.record_directive, self._source, traceparent=traceparent, method="RecordDirectives"
+        )
+        # All at once, in their order, so that the sequencer finds them together; and all to their end, so that an error of one
+        # leaves none running.
+        under_way = (record(request) for request in batch if not isinstance(request, InvalidRequest))
+        concluded = iter(await asyncio.gather(*under_way, return_exceptions=True))
+        outcomes: list[Accepted | FeedError | ConsentError] = []
+        for request in batch:
+            outcome = request if isinstance(request, InvalidRequest) else next(concluded)
+            if not isinstance(outcome, (Accepted, *_ANSWERED_IN_STREAM)):
+                raise outcome
+            outcomes.append(outcome)
+        return codec.format_streamed_answers(outcomes, self._recorder.origin)
+
+
+async def _parse_all(messages: AsyncIterator[bytes]) -> AsyncGenerator[list[codec.StreamedRecord], None]:
+    async for message_bytes in messages:
+        yield codec.parse_streamed_requests(message_bytes)
+
+
+def intake_handler(service: IntakeService) -> grpc.GenericRpcHandler:
+    """The service's methods for `server.add_generic_rpc_handlers`; messages are not decoded before the service gets them."""
+    unary = ("RecordDirective", "RecordLink", "RecordUnlink", "RecordFact", "RecordRestriction")
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        name: grpc.unary_unary_rpc_method_handler(getattr(service, name)) for name in unary
+    }
+    handlers["RecordDirectives"] = grpc.stream_stream_rpc_method_handler(service.RecordDirectives)
+    return grpc.method_handlers_generic_handler(SERVICE_NAME, handlers)

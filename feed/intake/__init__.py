@@ -1,0 +1,1 @@
+"""What sources ask for: checked against their rights and the policy, and made into events."""

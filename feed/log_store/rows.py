@@ -1,0 +1,144 @@
+"""Rows of the database and what they stand for. All that is written goes through here sealed; all that is read comes out checked."""
+
+import struct
+from collections.abc import Iterable
+from hashlib import blake2b, sha256
+from typing import Any, Final
+
+from consent.errors import ConsentError
+from consent.eventlog.errors import MalformedFrontier
+from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
+from consent.state_record import format_tenant, parse_tenant
+from feed.errors import CorruptLog
+from feed.log_store.port import LoggedRequest, RequestName, StoredHead
+from feed.log_store.sealing import Sealer
+from feed.ports import Accepted, StoredEntry
+
+Row = tuple[Any, ...]
+
+_ENTRY: Final = struct.Struct(">cQB")
+_PAYLOAD: Final = struct.Struct(f">{OPENING_BYTES}sB")
+_REQUEST: Final = struct.Struct(">32s16sQq")
+_HEAD: Final = struct.Struct(">QqI")
+_SEALED_HEAD_BYTES: Final = 2 * HASH_BYTES
+_NAME_HASH_BYTES: Final = 16
+_MAX_TRACEPARENT_BYTES: Final = 255
+
+
+class RowCodec:
+    """Makes rows and reads them.
+
+    Args:
+        sealer: Seals and opens.
+        index_key: 32 bytes, for the hash by which a request's name is found.
+    """
+
+    def __init__(self, sealer: Sealer, index_key: bytes) -> None:
+        self._sealer = sealer
+        self._index_key = index_key
+
+    def entry_row(self, entry: StoredEntry) -> Row:
+        """(seq, type, sealed)."""
+        # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
+        traceparent = entry.traceparent.encode("ascii", "replace")
+        if len(traceparent) > _MAX_TRACEPARENT_BYTES:
+            traceparent = b""
+        payload = _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
+        place = _ENTRY.pack(b"e", entry.seq, entry.type_byte)
+        return entry.seq, entry.type_byte, self._sealer.seal(place, payload)
+
+    def read_entry(self, row: Row) -> StoredEntry:
+        """The entry of an `entry_row`; raises CorruptLog."""
+        seq, type_byte = read_number(row[0], "seq"), read_number(row[1], "type", 0xFF)
+        payload = self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2])
+        opening, length = _PAYLOAD.unpack_from(payload)
+        end = _PAYLOAD.size + length
+        return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+
+    def cluster_row(self, first_token: bytes, record: bytes) -> Row:
+        """(first_token, sealed)."""
+        return first_token, self._sealer.seal(b"c" + first_token, record)
+
+    def read_cluster(self, first_token: object, sealed: object) -> bytes:
+        """The record of a `cluster_row`; raises CorruptLog."""
+        return self._sealer.open(b"c" + read_bytes(first_token, "first_token"), sealed)
+
+    def name_hash(self, name: RequestName) -> bytes:
+        """16 bytes under which a request is found again."""
+        source, key = (part.encode("utf-8", "surrogatepass") for part in name)
+        digest = blake2b(key=self._index_key, digest_size=_NAME_HASH_BYTES, person=b"csty-request-v1")
+        digest.update(len(source).to_bytes(4, "big") + source + key)
+        return digest.digest()
+
+    def request_row(self, name: RequestName, request: LoggedRequest) -> Row:
+        """(name_hash, sealed)."""
+        accepted = request.accepted
+        content = _REQUEST.pack(request.digest, accepted.request_id, accepted.seq, accepted.accepted_at_ms)
+        name_hash = self.name_hash(name)
+        return name_hash, self._sealer.seal(b"r" + name_hash, content + accepted.rejection.encode("ascii"))
+
+    def read_request(self, row: Row) -> LoggedRequest:
+        """The request of a `request_row`; raises CorruptLog."""
+        content = self._sealer.open(b"r" + read_bytes(row[0], "name_hash"), row[1])
+        digest, request_id, seq, accepted_at_ms = _REQUEST.unpack_from(content)
+        rejection = content[_REQUEST.size :].decode("ascii")
+        return LoggedRequest(digest, Accepted(request_id, seq, accepted_at_ms, rejection))
+
+    def head_row(self, head: StoredHead) -> Row:
+        """(version, frontier, checkpoint_note, checkpoint_time_ms, sealed)."""
+        frontier = head.frontier.to_bytes()
+        place = _head_place(head.version, head.checkpoint_time_ms, frontier, head.checkpoint_note)
+        content = sha256(format_tenant(head.tenant)).digest() + head.state_sum
+        sealed = self._sealer.seal(place, content)
+        return head.version, frontier, head.checkpoint_note, head.checkpoint_time_ms, sealed
+
+    def tenant_row(self, head: StoredHead) -> Row:
+        """(sealed,)."""
+        return (self._sealer.seal(b"t", format_tenant(head.tenant)),)
+
+    def read_head(self, row: Row, sealed_tenant: object) -> StoredHead:
+        """The head of a `head_row` and a `tenant_row`, which belong together; raises CorruptLog."""
+        version, time_ms = read_number(row[0], "version"), read_number(row[3], "checkpoint_time_ms")
+        frontier, note = read_bytes(row[1], "frontier"), read_bytes(row[2], "checkpoint_note")
+        content = self._sealer.open(_head_place(version, time_ms, frontier, note), row[4])
+        tenant_record = self._sealer.open(b"t", sealed_tenant)
+        if len(content) != _SEALED_HEAD_BYTES or sha256(tenant_record).digest() != content[:HASH_BYTES]:
+            raise CorruptLog("the tenant's record is not the head's")
+        try:
+            return StoredHead(
+                version, parse_frontier(frontier), note, time_ms, parse_tenant(tenant_record), content[HASH_BYTES:]
+            )
+        except (MalformedFrontier, ConsentError) as error:
+            raise CorruptLog(f"head: {error}") from None
+
+
+def read_bytes(value: object, column: str) -> bytes:
+    """A value that must be bytes; raises CorruptLog, since a damaged row may hold another type."""
+    if not isinstance(value, bytes):
+        raise CorruptLog(f"{column}: not of the type that was written")
+    return value
+
+
+def read_number(value: object, column: str, maximum: int = 2**63 - 1) -> int:
+    """A value that must be a whole number from 0 to `maximum`; raises CorruptLog."""
+    if not isinstance(value, int) or not 0 <= value <= maximum:
+        raise CorruptLog(f"{column}: not of the type or range that was written")
+    return value
+
+
+def read_text(value: object, column: str) -> str:
+    """A value that must be text; raises CorruptLog."""
+    if not isinstance(value, str):
+        raise CorruptLog(f"{column}: not of the type that was written")
+    return value
+
+
+def check_consecutive(entries: Iterable[StoredEntry], from_seq: int) -> None:
+    """Raise CorruptLog where a seq is missing."""
+    for expected, entry in enumerate(entries, start=from_seq):
+        if entry.seq != expected:
+            raise CorruptLog(f"entry {expected} is missing")
+
+
+def _head_place(version: int, time_ms: int, frontier: bytes, note: bytes) -> bytes:
+    return b"h" + _HEAD.pack(version, time_ms, len(frontier)) + frontier + note

@@ -1,0 +1,237 @@
+"""The composition root: the only place that builds adapters and starts tasks."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from consent.key_ring import commit_key
+from consent.vocabulary.subject import Tokeniser
+from feed.config import FeedSettings, Method
+from feed.grpc_api import feed_service, intake_service, policy_service
+from feed.grpc_api.progress import ProgressBook
+from feed.grpc_api.status import STATUSES
+from feed.intake.recorder import Recorder
+from feed.intake.sources import Source
+from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.tree import LogTree
+from feed.publish import Publisher
+from feed.sequencer import Sequencer, SequencerLimits
+from feed.signing.key_store import FeedKeys, load_keys
+from feed.signing.log_signer import LogSigner
+from feed.snapshots import FileSnapshots
+from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.clock import Clock, SystemClock
+from hosting.grpc_errors import ErrorBoundary
+from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
+from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.sockets import SocketLease
+from hosting.tls import server_credentials
+
+logger = logging.getLogger(__name__)
+
+VERSION = version("consentry")
+MS_PER_DAY = 86_400_000
+_EVERYTHING = frozenset({"*"})
+_METHODS = frozenset(method.value for method in Method)
+_OPTIONS = (
+    *EXCLUSIVE_PORT_OPTIONS,
+    ("grpc.max_receive_message_length", policy_service.MAX_POLICY_MESSAGE_BYTES + 1024),
+    ("grpc.max_concurrent_streams", 1000),
+    # Sidecars ping every few seconds to notice a dead connection; without this gRPC would call it abuse.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+# The administrator holds nobody's proof: what relaxes comes from the person, through a source that saw them.
+_ADMINISTRATOR = Source("administrator", _EVERYTHING, _EVERYTHING, max_proof=0, max_assurance=1, methods=_METHODS)
+_IMPORT = Source(
+    "import",
+    _EVERYTHING,
+    _EVERYTHING,
+    max_proof=0,
+    max_assurance=1,
+    methods=frozenset({Method.RECORD_DIRECTIVES.value}),
+    is_import=True,
+)
+
+
+@dataclass(slots=True)
+class RunningFeed:
+    """A started feed.
+
+    Attributes:
+        log: Takes submissions.
+        addresses: Where it listens: the sync listener first, then the sources, the administration, the import.
+    """
+
+    log: Sequencer
+    addresses: list[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    address: Address
+    register: Callable[[grpc.aio.Server], None]
+    service_names: tuple[str, ...] = ()
+    mode: int = 0o660
+    credentials: grpc.ServerCredentials | None = None
+    reflect: bool = False
+
+
+@asynccontextmanager
+async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningFeed]:
+    """Start a feed, and stop it with everything accepted committed.
+
+    Args:
+        settings: Validated settings.
+        clock: The time; the machine's where it is not given.
+
+    Raises:
+        FeedError, HostingError: What stops the start; nothing is left running.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        # 1. The log: its lock says that no other feed has these files.
+        keys = load_keys(settings.event_log.keys_directory, settings.origin)
+        signer = LogSigner(keys.log_key, keys.cosigner_key)
+        identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
+        store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
+        stack.push_async_callback(store.close)
+        log = _make_sequencer(settings, store, signer, keys, clock)
+        stack.push_async_callback(log.close)
+        await log.start()
+        snapshots = FileSnapshots.open(
+            log,
+            store,
+            settings.event_log.directory / "snapshots",
+            origin=settings.origin,
+            # Half of what a stream may be behind, so that a sidecar with the oldest snapshot in use still gets a stream.
+            max_lag_entries=max(1, settings.event_log.max_stream_entries // 2),
+        )
+        stack.push_async_callback(snapshots.close)
+        progress = ProgressBook(store)
+        await progress.load()
+        stack.push_async_callback(progress.close)
+        # 2. What serves it. Servers stop, drained, before the log they submit to is closed.
+        sources = feed_service.FeedSources(
+            log,
+            snapshots,
+            LogTree(store, lambda: log.head),
+            lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY),
+            progress,
+            clock,
+        )
+        # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
+        sync_service = feed_service.FeedServicer(
+            sources,
+            tenant=settings.tenant,
+            trust_domain=settings.sync.trust_domain,
+            max_stream_entries=settings.event_log.max_stream_entries,
+            trusted_local=True,
+        )
+        # Leases are given back after every server has stopped.
+        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
+        listeners = _make_listeners(settings, log, sync_service, progress, keys, clock)
+        addresses = [await _serve(leases, listener, servers) for listener in listeners]
+        # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
+        stack.callback(sync_service.close)
+        yield RunningFeed(log, addresses)
+
+
+def _make_sequencer(
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, clock: Clock
+) -> Sequencer:
+    limits = SequencerLimits(
+        resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
+    )
+    commitment = commit_key(keys.subject_key)
+    return Sequencer(store, signer, clock, origin=settings.origin, key_commitment=commitment, limits=limits)
+
+
+def _make_listeners(
+    settings: FeedSettings,
+    log: Sequencer,
+    sync_service: feed_service.FeedServicer,
+    progress: ProgressBook,
+    keys: FeedKeys,
+    clock: Clock,
+) -> list[_Listener]:
+    publisher = Publisher(log, clock, settings.origin)
+    recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
+    identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
+    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+
+    def intake(source: Source) -> grpc.GenericRpcHandler:
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
+
+    tls = settings.sync.tls
+    sync = _Listener(
+        settings.sync.parsed_address,
+        # Whoever can open the socket of a feed without certificates gets the tenant's keys: its own user alone.
+        mode=0o600,
+        register=partial(feed_service.add_feed_service, sync_service),
+        credentials=server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None,
+    )
+    intakes = [
+        _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
+    ]
+    admin = _Listener(
+        parse_address(settings.admin_address),
+        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
+        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        mode=0o600,
+        reflect=settings.reflection,
+    )
+    listeners = [sync, *intakes, admin]
+    if settings.import_address is not None:
+        listeners.append(_Listener(parse_address(settings.import_address), _handlers(intake(_IMPORT)), mode=0o600))
+    return listeners
+
+
+def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], None]:
+    return lambda server: server.add_generic_rpc_handlers(handlers)
+
+
+async def _serve(leases: ExitStack, listener: _Listener, servers: list[grpc.aio.Server]) -> Address:
+    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES),), options=_OPTIONS)
+    listener.register(server)
+    if listener.reflect:
+        reflection.enable_server_reflection((*listener.service_names, reflection.SERVICE_NAME), server)
+    address = listener.address
+    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+    bound = bind_listener(server, address, listener.credentials)
+    if lease is not None:
+        lease.publish(listener.mode)
+    servers.append(server)
+    await server.start()
+    return bound
+
+
+async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+    """All at once: none takes new work while another one drains."""
+    await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+async def serve(settings: FeedSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    disable_core_dumps()
+    stop = install_stop_signals(asyncio.get_running_loop())
+    async with running_feed(settings) as running:
+        fields = {"tenant": settings.tenant, "log_size": running.log.head.size, "listeners": len(running.addresses)}
+        logger.info("listening", extra={"fields": fields})
+        waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(running.log.wait())}
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        # A log that had to stop ends the program, with what stopped it.
+        for task in done:
+            task.result()
+        logger.info("draining")

@@ -1,0 +1,5 @@
+"""The one place that decides what comes after what: requests in, a gapless, signed and durable log out."""
+
+from feed.sequencer.sequencer import FEED_SOURCE, LoneEntry, Sequencer, SequencerLimits
+
+__all__ = ["FEED_SOURCE", "LoneEntry", "Sequencer", "SequencerLimits"]

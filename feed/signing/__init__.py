@@ -1,0 +1,1 @@
+"""The feed's keys: where they lie, and the signatures that make a tree head the log's."""

@@ -1,0 +1,104 @@
+"""The feed's key files: made once by `consentry-feed init`, read at each start, never in the log's database or its backups."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from consent.eventlog.keys import KeyKind, SigningKey, generate_signing_key
+from consent.key_ring import KeyRing
+from hosting.errors import KeyFileError
+from hosting.key_files import create_key_file, read_key_file
+from hosting.locks import create_directory
+
+KEY_BYTES: Final = 32
+#: File and use of each key; the use stands in the file, so that one cannot be taken for another.
+KEY_FILES: Final = {
+    "log.key": "log-signing",
+    "cosigner.key": "cosigner-signing",
+    "subject-0.key": "subject-epoch-0",
+    "audit-master.key": "audit-master",
+    "feed-kek.key": "feed-kek",
+}
+#: A sidecar whose clock is behind, or that is cut off for a month, still finds the key of its day.
+AUDIT_DAYS_BEFORE: Final = 1
+AUDIT_DAYS_AHEAD: Final = 35
+
+_AUDIT_INFO: Final = b"consentry/audit-day/v1"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FeedKeys:
+    """Every secret of one tenant's feed.
+
+    Attributes:
+        log_key: Makes a checkpoint the log's; named after the log.
+        cosigner_key: Makes it the newest at a time; a separate key, so that freshness can be moved to another machine.
+        subject_key: 32 bytes, turns identifiers into tokens (key epoch 0).
+        audit_master: 32 bytes, the privacy office's; day keys derive from it.
+        kek: 32 bytes, wraps the data keys of the feed's files.
+    """
+
+    log_key: SigningKey
+    cosigner_key: SigningKey
+    subject_key: bytes
+    audit_master: bytes
+    kek: bytes
+
+    def __repr__(self) -> str:
+        """Whose keys, and none of them."""
+        return f"FeedKeys({self.log_key.name!r})"
+
+    def key_ring(self, today_day: int) -> KeyRing:
+        """What sidecars are given on a day, counted from 1970-01-01 UTC."""
+        days = range(max(0, today_day - AUDIT_DAYS_BEFORE), today_day + AUDIT_DAYS_AHEAD + 1)
+        audit_keys = tuple((day, audit_day_key(self.audit_master, day)) for day in days)
+        return KeyRing((self.subject_key,), audit_keys)
+
+
+def audit_day_key(audit_master: bytes, day: int) -> bytes:
+    """The 32-byte key of a day's audit pseudonyms: HKDF-SHA256 (RFC 5869) of the master, the day in `info`."""
+    info = _AUDIT_INFO + day.to_bytes(8, "big")
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(audit_master)
+
+
+def create_keys(directory: Path) -> None:
+    """Make every key file of a new feed, for its owner alone to read.
+
+    Raises:
+        KeyFileError: One of them exists (a key is never overwritten), or cannot be written.
+        DirectoryUnusable: The directory cannot be created.
+    """
+    create_directory(directory, 0o700)
+    for name in KEY_FILES:
+        if (directory / name).exists():
+            raise KeyFileError(f"{directory / name}: exists already; a key is never overwritten")
+    for name, use in KEY_FILES.items():
+        create_key_file(directory / name, os.urandom(KEY_BYTES), use=use)
+
+
+def load_keys(directory: Path, origin: str) -> FeedKeys:
+    """Read every key of a feed.
+
+    Args:
+        directory: Where `create_keys` put them.
+        origin: Name of the log, and so of its key; the cosigner's is `<origin>/cosigner`.
+
+    Raises:
+        KeyFileMissing: One is not there.
+        KeyFileError: One is not ours alone to read, or no key of its use.
+        MalformedKey: The origin cannot name a key.
+    """
+    log_seed, cosigner_seed, subject_key, audit_master, kek = (
+        bytes(read_key_file(directory / name, use=use)) for name, use in KEY_FILES.items()
+    )
+    return FeedKeys(
+        log_key=generate_signing_key(origin, KeyKind.LOG, log_seed),
+        cosigner_key=generate_signing_key(f"{origin}/cosigner", KeyKind.COSIGNER, cosigner_seed),
+        subject_key=subject_key,
+        audit_master=audit_master,
+        kek=kek,
+    )

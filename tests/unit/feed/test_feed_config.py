@@ -1,0 +1,39 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from feed.config import FeedSettings, SyncListenerSettings
+from feed.setup import Installation, set_up
+
+TLS = {"cert_file": "feed.pem", "key_file": "feed-key.pem", "ca_file": "ca.pem"}
+
+
+def listen(**changes: Any) -> SyncListenerSettings:
+    return SyncListenerSettings.model_validate({"address": "127.0.0.1:7000", "tls": TLS} | changes)
+
+
+def test_sync_listener_with_tls_needs_a_trust_domain() -> None:
+    assert listen(trust_domain="consent-1.example").trust_domain == "consent-1.example"
+    with pytest.raises(ValidationError, match="trust_domain is required"):
+        listen()
+
+
+def test_sync_listener_on_a_socket_needs_no_trust_domain() -> None:
+    assert SyncListenerSettings(address="unix:///run/sync.sock").trust_domain is None
+
+
+@pytest.mark.parametrize(
+    "trust_domain", ["", "Consent.example", "consent.example/x", "spiffe://consent.example", "a\n"]
+)
+def test_sync_listener_trust_domain_of_another_form_is_refused(trust_domain: str) -> None:
+    with pytest.raises(ValidationError, match="trust_domain"):
+        listen(trust_domain=trust_domain)
+
+
+def test_set_up_trusts_the_domain_of_the_certificates_that_it_makes(tmp_path: Path) -> None:
+    set_up(Installation(tmp_path / "new", "acme", "log.example.com/acme", "pod-1", 7000))
+    text = (tmp_path / "new" / "feed" / "feed.yaml").read_text(encoding="utf-8")
+    assert FeedSettings.model_validate(yaml.safe_load(text)).sync.trust_domain == "consentry.example"
