@@ -1,0 +1,378 @@
+"""The encrypted cache: what is in force, what is durable, and the order between the two.
+
+A batch is first committed to the file and then, in one step without an await, put in force; only then may it be acknowledged. So whatever
+kills the process, the file holds everything that was acknowledged, and possibly one batch more, which the feed then does not send again.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from consent.key_ring import KeyRing
+from consent.policy import Policy
+from consent.state import Cluster
+from hosting.clock import Clock
+from hosting.locks import InstanceLock, create_directory
+from sidecar.cache.cache_file import CACHE_FILE_NAME
+from sidecar.cache.deltas import fold_events
+from sidecar.cache.durable import DurableCache
+from sidecar.cache.generation import StagedTable
+from sidecar.cache.high_water import HighWaterFile
+from sidecar.cache.identity import CacheIdentity
+from sidecar.cache.mark_keeping import MarkKeeper
+from sidecar.cache.opening import Opened, open_or_set_aside
+from sidecar.cache.sealed_secrets import Secrets
+from sidecar.cache.size_waiters import SizeWaiters
+from sidecar.cache.table import Table
+from sidecar.cache.table_building import build_table, merge_table
+from sidecar.cache.writer import CacheWriter
+from sidecar.errors import CacheError, CacheWriteFailed, CorruptCache
+from sidecar.ports import EMPTY_HEAD, KeyProvider, LogHead, VerifiedBatch, VerifiedSnapshot
+
+CHECKPOINT_INTERVAL_MS = 5_000
+"""A checkpoint alone is written no more often; half of what is promised, so that a slow disk does not break the promise."""
+MERGE_AFTER_ENTRIES = 50_000
+"""Entries behind the table after which it is merged: they are folded anew at each start."""
+
+__all__ = ["CHECKPOINT_INTERVAL_MS", "MERGE_AFTER_ENTRIES", "CacheIdentity", "EncryptedCache"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """What checks are answered from; replaced as a whole.
+
+    Attributes:
+        table: The last merge.
+        overlay: Clusters that changed since, by token; filled in place, in one step.
+        added: Tokens of the overlay that are not in the table.
+        head: The log held.
+        policy: Of the head's tenant state.
+    """
+
+    table: Table
+    overlay: dict[bytes, Cluster]
+    added: int
+    head: LogHead
+    policy: Policy | None
+
+
+class EncryptedCache:
+    """The sidecar's cache (`sidecar.ports.Cache`). Use `open`; until `close`, a task of its own merges and keeps what is pending."""
+
+    def __init__(
+        self, durable: DurableCache, in_force: _InForce, marks: MarkKeeper, clock: Clock, merge_after_entries: int
+    ) -> None:
+        self._durable = durable
+        self._in_force = in_force
+        self._marks = marks
+        self._clock = clock
+        self._merge_after_entries = merge_after_entries
+        self._merge_at_size = durable.manifest.base_size + merge_after_entries
+        self._is_intact = True
+        self._is_checkpoint_pending = False
+        self._checkpoint_kept_ms = clock.boot_ms()
+        self._waiters = SizeWaiters()
+        # Held from sealing to the change in force, by whatever changes what is held.
+        self._changing = asyncio.Lock()
+        # Held while a generation is made, which lasts; batches go on meanwhile.
+        self._making_generation = asyncio.Lock()
+        self._work = asyncio.Event()
+        self._on_close = contextlib.ExitStack()
+        self._maintenance = asyncio.create_task(self._maintain())
+        self._maintenance.add_done_callback(_report_failure)
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        keys: KeyProvider,
+        identity: CacheIdentity,
+        *,
+        high_water_path: Path | None,
+        clock: Clock,
+        merge_after_entries: int = MERGE_AFTER_ENTRIES,
+    ) -> Self:
+        """Open the cache in a directory, or make an empty one.
+
+        Args:
+            directory: Its own directory, created with mode 0700 if missing.
+            keys: Wraps and unwraps its data keys.
+            identity: Whose cache it must be.
+            high_water_path: File of the high-water mark, best on another volume; None for none.
+            clock: For the rhythm of writes and names of files set aside.
+            merge_after_entries: Entries after which a merge is due.
+
+        Raises:
+            InstanceLocked: Another process works on the directory.
+            DirectoryUnusable: A directory cannot be created.
+            WrongCacheKey: None of the keys opens the file, which is left as it is.
+            ForeignCache: The file is of another sidecar, tenant or log, and left as it is.
+            CacheWriteFailed: The file cannot be opened, or not be created.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(InstanceLock(directory))
+            path = directory / CACHE_FILE_NAME
+            high_water = _prepare_mark(high_water_path, keys, identity)
+            opened = await asyncio.to_thread(open_or_set_aside, path, keys, identity, high_water, clock)
+            writer = await CacheWriter.open(path, opened.schema_version)
+            try:
+                durable, in_force = await _start(opened, writer, keys, identity)
+                marks = MarkKeeper(high_water, clock)
+                await marks.keep(durable.manifest, at_once=True)
+            except BaseException:
+                await writer.close()
+                raise
+            cache = cls(durable, in_force, marks, clock, merge_after_entries)
+            cache._on_close = stack.pop_all()
+            return cache
+
+    async def close(self) -> None:
+        """Keep what is still pending, and let go of the file. A merge that runs is given up, or waited for if it is at its commit."""
+        self._maintenance.cancel()
+        await asyncio.wait([self._maintenance])
+        async with self._making_generation:
+            with self._on_close:
+                if self._is_checkpoint_pending:
+                    await self._keep_checkpoint()
+                async with self._changing:
+                    await self._marks.keep(self._durable.manifest, at_once=True)
+                    await self._durable.close()
+
+    @property
+    def head(self) -> LogHead:
+        """What is in force."""
+        return self._in_force.head
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force, None before the first."""
+        return self._in_force.policy
+
+    @property
+    def generation(self) -> int:
+        """Number of the segments' generation."""
+        return self._durable.manifest.generation
+
+    @property
+    def subject_count(self) -> int:
+        """Tokens held."""
+        return self._in_force.table.row_count + self._in_force.added
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether everything read since the start was authentic."""
+        return self._is_intact
+
+    @property
+    def key_ring(self) -> KeyRing | None:
+        """The tenant's keys, None before they first came."""
+        return self._durable.secrets.key_ring
+
+    @property
+    def private_key(self) -> bytes:
+        """The sidecar's own X25519 private key of 32 bytes."""
+        return self._durable.secrets.private_key
+
+    def find(self, token: bytes) -> Cluster | None:
+        """The cluster of a token; memory only."""
+        in_force = self._in_force
+        return in_force.overlay.get(token) or in_force.table.find(token)
+
+    async def apply(self, batch: VerifiedBatch) -> None:
+        """Keep a batch durably, then put it in force. A caller that is cancelled does not stop it half-way.
+
+        Raises:
+            CacheWriteFailed: Nothing changed.
+            ValueError: The batch does not follow what is held: a bug, `trusted_log` has checked it.
+        """
+        await asyncio.shield(self._apply(batch))
+
+    async def _apply(self, batch: VerifiedBatch) -> None:
+        async with self._changing:
+            before, head = self._in_force, batch.head
+            seqs = [logged.seq for logged in batch.events]
+            if not seqs or seqs != list(range(before.head.size + 1, head.size + 1)):
+                raise ValueError("the batch does not follow what is held")
+            events = ((logged.seq, logged.event) for logged in batch.events)
+            changed = fold_events(events, self.find, head.tenant.drop_seqs)
+            new_tenant = head.tenant if head.tenant != before.head.tenant else None
+            policy = before.policy if new_tenant is None else await asyncio.to_thread(new_tenant.load_policy)
+            added = sum(token not in before.overlay and not before.table.has(token) for token in changed)
+            await self._durable.append(batch, new_tenant)
+            # From here to the end of the block nothing waits: checks see all of the batch or nothing.
+            self._in_force = replace(before, added=before.added + added, head=head, policy=policy)
+            before.overlay.update(changed)
+            self._note_kept_checkpoint()
+            if head.size >= self._merge_at_size:
+                self._work.set()
+        self._waiters.announce(head.size)
+        await self._marks.keep(self._durable.manifest)
+
+    async def load_snapshot(self, snapshot: VerifiedSnapshot) -> None:
+        """Replace everything held by a verified snapshot.
+
+        Raises:
+            CacheWriteFailed: Nothing changed.
+            MalformedState: A record is not canonical: a bug, `trusted_log` has checked it.
+        """
+        async with self._making_generation:
+            built = await asyncio.to_thread(build_table, snapshot.records)
+            policy = await asyncio.to_thread(snapshot.head.tenant.load_policy)
+            staged = await self._durable.stage(built)
+            await asyncio.shield(self._switch_to_snapshot(staged, snapshot.head, policy))
+            await self._durable.clean_up()
+
+    async def _switch_to_snapshot(self, staged: StagedTable, head: LogHead, policy: Policy | None) -> None:
+        async with self._changing:
+            await self._durable.switch(staged, head, head.size)
+            self._in_force = _InForce(staged.built.table, {}, 0, head, policy)
+            self._merge_at_size = head.size + self._merge_after_entries
+            self._is_intact = True
+            self._note_kept_checkpoint()
+        self._waiters.announce(head.size)
+        await self._marks.keep(self._durable.manifest, at_once=True)
+
+    async def merge(self) -> None:
+        """Make a new generation of what is held; checks and batches go on meanwhile.
+
+        Raises:
+            CacheWriteFailed: What was held is held on.
+            CorruptCache: The file was changed behind our back; `is_intact` is then false until a snapshot replaces everything.
+        """
+        async with self._making_generation:
+            before = self._in_force
+            overlay, base_size = dict(before.overlay), before.head.size
+            try:
+                tails = await self._durable.read_tails()
+                built = await asyncio.to_thread(merge_table, before.table, tails, overlay)
+                staged = await self._durable.stage(built)
+                await asyncio.shield(self._switch_to_merged(staged, overlay, base_size))
+            except CorruptCache:
+                self._is_intact = False
+                raise
+            await self._durable.clean_up()
+
+    async def _switch_to_merged(self, staged: StagedTable, merged: dict[bytes, Cluster], base_size: int) -> None:
+        async with self._changing:
+            await self._durable.switch(staged, self._in_force.head, base_size)
+            now, table = self._in_force, staged.built.table
+            overlay = {token: cluster for token, cluster in now.overlay.items() if merged.get(token) is not cluster}
+            added = sum(not table.has(token) for token in overlay)
+            self._in_force = replace(now, table=table, overlay=overlay, added=added)
+            self._merge_at_size = base_size + self._merge_after_entries
+        await self._marks.keep(self._durable.manifest, at_once=True)
+
+    async def save_checkpoint(self, head: LogHead) -> None:
+        """Keep a newer checkpoint for the same size: in force at once, durable within 10 s.
+
+        Raises:
+            ValueError: It is for another size.
+        """
+        if head.size != self._in_force.head.size:
+            raise ValueError("the checkpoint is for another size than the one held")
+        self._in_force = replace(self._in_force, head=head)
+        self._is_checkpoint_pending = True
+        if self._checkpoint_due_in_ms() <= 0:
+            await self._keep_checkpoint()
+        else:
+            self._work.set()
+
+    async def wait_for_size(self, size: int, timeout_seconds: float) -> bool:
+        """Wait until at least `size` entries are in force; False when the time is up."""
+        return self._in_force.head.size >= size or await self._waiters.wait(size, timeout_seconds)
+
+    async def save_key_ring(self, ring: KeyRing) -> None:
+        """Keep the tenant's keys, sealed; raises CacheWriteFailed with nothing changed."""
+        await asyncio.shield(self._save_key_ring(ring))
+
+    async def _save_key_ring(self, ring: KeyRing) -> None:
+        async with self._changing:
+            await self._durable.keep_secrets(replace(self._durable.secrets, key_ring=ring))
+
+    async def _maintain(self) -> None:
+        """Merge when it is due and keep what is pending, until cancelled."""
+        while True:
+            self._work.clear()
+            if self._in_force.head.size >= self._merge_at_size:
+                await self._merge_or_postpone()
+            if self._is_checkpoint_pending and self._checkpoint_due_in_ms() <= 0:
+                await self._keep_checkpoint()
+            await self._marks.keep(self._durable.manifest)
+            waits_ms = [self._checkpoint_due_in_ms()] if self._is_checkpoint_pending else []
+            waits_ms += self._marks.due_in_ms(self._durable.manifest)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(waits_ms) / 1000 if waits_ms else None):
+                    await self._work.wait()
+
+    async def _merge_or_postpone(self) -> None:
+        try:
+            await self.merge()
+        except CacheError as error:
+            _log.error("the cache could not be merged, what it holds is kept: %s", error)
+            self._merge_at_size = self._in_force.head.size + self._merge_after_entries
+
+    def _checkpoint_due_in_ms(self) -> int:
+        return self._checkpoint_kept_ms + CHECKPOINT_INTERVAL_MS - self._clock.boot_ms()
+
+    def _note_kept_checkpoint(self) -> None:
+        self._is_checkpoint_pending = False
+        self._checkpoint_kept_ms = self._clock.boot_ms()
+
+    async def _keep_checkpoint(self) -> None:
+        await asyncio.shield(self._keep_checkpoint_now())
+
+    async def _keep_checkpoint_now(self) -> None:
+        async with self._changing:
+            checkpoint = self._in_force.head.checkpoint
+            # Whether it can be written or not, the next attempt comes an interval later.
+            self._checkpoint_kept_ms = self._clock.boot_ms()
+            try:
+                await self._durable.keep_checkpoint(checkpoint)
+            except CacheWriteFailed as error:
+                _log.warning(
+                    "the newest checkpoint is not kept yet; after a restart the cache would look older: %s", error
+                )
+                return
+            self._is_checkpoint_pending = self._in_force.head.checkpoint is not checkpoint
+        await self._marks.keep(self._durable.manifest)
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("the cache is no longer merged: its maintenance ended by a bug", exc_info=task.exception())
+
+
+def _prepare_mark(path: Path | None, keys: KeyProvider, identity: CacheIdentity) -> HighWaterFile | None:
+    if path is None:
+        return None
+    create_directory(path.parent, 0o700)
+    return HighWaterFile(path, keys, identity)
+
+
+async def _start(
+    opened: Opened, writer: CacheWriter, keys: KeyProvider, identity: CacheIdentity
+) -> tuple[DurableCache, _InForce]:
+    content = opened.content
+    if content is None:
+        built = build_table(())
+        secrets = Secrets(X25519PrivateKey.generate().private_bytes_raw())
+        durable = await DurableCache.create(writer, keys, identity, opened.next_generation, EMPTY_HEAD, built, secrets)
+        return durable, _InForce(built.table, {}, 0, EMPTY_HEAD, None)
+    manifest = content.manifest
+    durable = DurableCache(writer, keys, content.generation, manifest, content.secrets, manifest.boot_count + 1)
+    try:
+        await durable.rewrap_key()
+    except CacheWriteFailed as error:
+        # A full disk at the start must not stop answers; the older key is still at hand.
+        _log.warning("the cache's key is not wrapped under the newest key yet: %s", error)
+    head = LogHead(manifest.frontier, content.tenant, manifest.checkpoint)
+    policy = await asyncio.to_thread(content.tenant.load_policy)
+    added = sum(not content.table.has(token) for token in content.overlay)
+    return durable, _InForce(content.table, content.overlay, added, head, policy)

@@ -1,0 +1,199 @@
+"""Settings of the sidecar: one frozen model, from a YAML file and `CONSENTRY_SIDECAR_*` variables."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
+from hosting.settings import SettingsModel
+from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from sidecar.check import Caller, Detail
+from sidecar.journal.format import JournalMode
+from sidecar.journal.writer import OnUnavailable
+
+ENV_PREFIX = "CONSENTRY_SIDECAR_"
+
+
+class Method(StrEnum):
+    """RPCs of the decision service."""
+
+    CHECK = "Check"
+    CHECK_BATCH = "CheckBatch"
+    CHECK_STREAM = "CheckStream"
+    EXPLAIN = "Explain"
+    GET_STATUS = "GetStatus"
+
+
+_ASKING = (Method.CHECK, Method.CHECK_BATCH, Method.CHECK_STREAM, Method.GET_STATUS)
+
+
+class FeedSettings(SettingsModel):
+    """Where the log comes from."""
+
+    address: AddressText = Field(
+        description="Address of the feed: `host:port`, or `unix:///path` for a feed on the same host."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required unless the address is a Unix socket.")
+    backoff_first_ms: int = Field(
+        default=200, ge=10, le=60_000, description="Upper bound of the first delay before a new attempt, ms."
+    )
+    backoff_most_ms: int = Field(
+        default=10_000, ge=100, le=600_000, description="Upper bound of every later delay, ms."
+    )
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        if self.tls is None and isinstance(parse_address(self.address), TcpAddress):
+            raise ValueError("tls is required for an address that is not a Unix socket")
+        return self
+
+
+class TrustSettings(SettingsModel):
+    """Whom to believe; never taken from the feed."""
+
+    file: Path = Field(description="Signed trust file: keys of the log and of its cosigners, tenant, origin.")
+    root_key_file: Path = Field(description="Verifier key of whoever signs the trust file, one line (`name+id+key`).")
+
+
+class CacheSettings(SettingsModel):
+    """The encrypted local copy."""
+
+    directory: Path = Field(description="Directory of the cache; on a volume of its own, mode 0700.")
+    key_files: tuple[Path, ...] = Field(
+        min_length=1,
+        description="Files with key-encryption keys (32 bytes), the newest first; older ones while they rotate.",
+    )
+    high_water_file: Path | None = Field(
+        default=None,
+        description="Where the sealed high-water mark is kept a second time; on another volume, to recognise an old copy.",
+    )
+    create_key: bool = Field(
+        default=False,
+        description="Create the first key file where it is missing. For development: a key beside its data protects little.",
+    )
+    merge_after_entries: int = Field(
+        default=50_000,
+        ge=1,
+        description="Entries after which the overlay is merged into a new generation, in the background.",
+    )
+
+
+class JournalSettings(SettingsModel):
+    """The decision record."""
+
+    directory: Path = Field(description="Directory of the journal; on a volume that outlives the process.")
+    mode: JournalMode = Field(
+        default=JournalMode.GROUP,
+        description="`group`: written before the answer, fsync within 50 ms. `sync`: fsync before the answer. `async`: weaker than both.",
+    )
+    on_unavailable: OnUnavailable = Field(
+        default=OnUnavailable.DENY,
+        description="What happens to checks while the record cannot be kept; `deny`: no record, no answer.",
+    )
+    segment_max_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=4096, description="A new segment begins from this size on, bytes."
+    )
+    ship: bool = Field(
+        default=True,
+        description="Export the record as spans over OTLP (`OTEL_*` variables say where); it is kept either way.",
+    )
+
+
+class CallerSettings(SettingsModel):
+    """Who may ask through a listener, and what."""
+
+    name: Name = Field(description="Name of the caller in records, traces and the policy.")
+    purposes: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Purposes that it may ask for; `*` for all."
+    )
+    methods: tuple[Method, ...] = Field(
+        default=_ASKING, min_length=1, description="RPCs that it may call; Explain is not among the default."
+    )
+    detail: Detail = Field(
+        default=Detail.EFFECT,
+        description="`effect`: reasons that say something about the person are withheld; `full`: they are told.",
+    )
+    may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
+    identity: str | None = Field(
+        default=None,
+        description="URI or DNS name in the caller's certificate; required on TCP, impossible on a Unix socket.",
+    )
+
+    @model_validator(mode="after")
+    def _explains_in_full(self) -> Self:
+        if Method.EXPLAIN in self.methods and self.detail is not Detail.FULL:
+            raise ValueError("Explain tells which rule fired, so it needs detail: full")
+        return self
+
+    def to_caller(self) -> Caller:
+        """What the check path works with."""
+        return Caller(
+            name=self.name,
+            purposes=frozenset(self.purposes),
+            methods=frozenset(method.value for method in self.methods),
+            detail=self.detail,
+            may_use_tokens=self.may_use_tokens,
+        )
+
+
+class ListenerSettings(SettingsModel):
+    """One address to ask at. gRPC shows no identity of who connects to a Unix socket, so each socket belongs to one caller."""
+
+    address: AddressText = Field(description="`unix:///path` for one caller, or `host:port` with mutual TLS.")
+    callers: tuple[CallerSettings, ...] = Field(
+        min_length=1, description="Who may ask here; exactly one on a Unix socket."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required on TCP.")
+
+    @property
+    def parsed_address(self) -> Address:
+        """The address."""
+        return parse_address(self.address)
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        if isinstance(self.parsed_address, UnixAddress):
+            if len(self.callers) != 1 or self.callers[0].identity is not None or self.tls is not None:
+                raise ValueError("a Unix socket has exactly one caller, without identity and tls")
+        elif self.tls is None or any(caller.identity is None for caller in self.callers):
+            raise ValueError("a TCP listener needs tls, and each of its callers an identity")
+        elif len({caller.identity for caller in self.callers}) != len(self.callers):
+            raise ValueError("two callers have the same identity")
+        return self
+
+
+class SidecarSettings(SettingsModel):
+    """All settings of `consentry-sidecar`."""
+
+    sidecar_id: Name = Field(description="Name of this instance; the certificate towards the feed must carry it.")
+    trust: TrustSettings = Field(description="Whom to believe.")
+    feed: FeedSettings = Field(description="Where the log comes from.")
+    cache: CacheSettings = Field(description="The encrypted local copy.")
+    journal: JournalSettings = Field(description="The decision record.")
+    listeners: tuple[ListenerSettings, ...] = Field(
+        min_length=1, description="Where callers ask; one entry per address."
+    )
+    admin_address: SocketText | None = Field(
+        default=None,
+        description="Unix socket (mode 0600) for `consentry-sidecar status` and for Explain; none: no administration.",
+    )
+    bootstrap_policy_file: Path | None = Field(
+        default=None,
+        description="Policy in force before the first snapshot: a note signed by an approver of the trust file.",
+    )
+    reflection: bool = Field(default=False, description="Serve gRPC reflection on every listener; off in production.")
+    drain_seconds: float = Field(
+        default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."
+    )
+    log: ProgramLogSettings = Field(default=ProgramLogSettings(), description="The program's own log.")
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        addresses = [listener.address for listener in self.listeners] + (
+            [self.admin_address] if self.admin_address else []
+        )
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("two listeners have the same address")
+        return self

@@ -1,0 +1,1 @@
+"""The sidecar's gRPC surface: bytes in, bytes out; wire types end here."""

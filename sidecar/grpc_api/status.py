@@ -1,0 +1,32 @@
+"""Which status each error is answered with: one total table, walked by a test."""
+
+import grpc
+
+from consent.errors import ConsentError
+from consent.eventlog.errors import EventLogError
+from consent.policy import PolicyError
+from hosting.errors import HostingError
+from sidecar.errors import (
+    CacheError,
+    InvalidArgument,
+    JournalError,
+    MethodNotPermitted,
+    SidecarError,
+    SyncError,
+)
+
+STATUSES: dict[type[Exception], grpc.StatusCode] = {
+    # The caller's fault.
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    MethodNotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    # Nobody's fault, for the moment.
+    JournalError: grpc.StatusCode.UNAVAILABLE,
+    CacheError: grpc.StatusCode.UNAVAILABLE,
+    SyncError: grpc.StatusCode.UNAVAILABLE,
+    # Ours: none of these should reach a call.
+    SidecarError: grpc.StatusCode.INTERNAL,
+    HostingError: grpc.StatusCode.INTERNAL,
+    ConsentError: grpc.StatusCode.INTERNAL,
+    EventLogError: grpc.StatusCode.INTERNAL,
+    PolicyError: grpc.StatusCode.INTERNAL,
+}

@@ -1,0 +1,106 @@
+"""How many decisions wait to be shipped."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from sidecar.errors import CorruptJournal
+from sidecar.journal.directory import list_segments
+from sidecar.journal.format import PREFIX_BYTES, format_segment_name, header_length, parse_prefix
+from sidecar.journal.position import MalformedPosition, Position, load_positions
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class Backlog:
+    """Counts decisions recorded and not shipped: those of this process, and what earlier ones left behind.
+
+    Args:
+        directory: Where the segments are.
+        chain_id: This process's chain.
+        position_path: Where the shipper keeps its positions.
+    """
+
+    def __init__(self, directory: Path, chain_id: bytes, position_path: Path) -> None:
+        self._directory = directory
+        self._chain_id = chain_id
+        self._position_path = position_path
+        self._earlier: dict[bytes, int] | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._shipped: dict[bytes, int] = {}
+
+    def count(self, recorded: int) -> int:
+        """Decisions not shipped, of `recorded` ones in this process and of those that earlier processes left."""
+        shipped = self._read_shipped()
+        waiting = max(0, recorded - shipped.get(self._chain_id, 0))
+        for chain_id, total in (self._earlier or {}).items():
+            waiting += max(0, total - shipped.get(chain_id, 0))
+        return waiting
+
+    def count_earlier(self) -> None:
+        """Count once what earlier processes left; takes a fraction of a second for each million decisions."""
+        if self._earlier is not None:
+            return
+        self._earlier = {}
+        try:
+            positions = load_positions(self._position_path)
+        except (OSError, MalformedPosition):
+            positions = {}
+        try:
+            for chain_id, sizes in list_segments(self._directory).items():
+                if chain_id != self._chain_id:
+                    self._earlier[chain_id] = self._count_chain(chain_id, sorted(sizes), positions.get(chain_id))
+        except OSError as error:
+            logger.warning("earlier journals cannot be counted", extra={"fields": {"cause": error.strerror}})
+
+    def _count_chain(self, chain_id: bytes, numbers: list[int], position: Position | None) -> int:
+        at = position or Position(segment=0, offset=0, frame=0, chain_hash=b"", decisions=0)
+        total = at.decisions
+        for number in numbers:
+            if number >= at.segment:
+                path = self._directory / format_segment_name(chain_id, number)
+                total += count_decisions(path, at.offset if number == at.segment else 0)
+        return total
+
+    def _read_shipped(self) -> dict[bytes, int]:
+        """Shipped decisions by chain; the file is read again only when it was replaced."""
+        try:
+            status = self._position_path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp != self._stamp:
+                positions = load_positions(self._position_path)
+                self._shipped = {chain_id: position.decisions for chain_id, position in positions.items()}
+                self._stamp = stamp
+        except (OSError, MalformedPosition):
+            return self._shipped
+        return self._shipped
+
+
+def count_decisions(path: Path, offset: int) -> int:
+    """Decisions in a segment from a frame's first byte on (0 for all), as far as its frames are whole. Needs no key.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    decisions = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        at = offset or header_length(os.pread(descriptor, _CHUNK_BYTES, 0)) or size_bytes
+        chunk, chunk_start = b"", at
+        while at + PREFIX_BYTES <= size_bytes:
+            start = at - chunk_start
+            if start + PREFIX_BYTES > len(chunk):
+                chunk, chunk_start, start = os.pread(descriptor, _CHUNK_BYTES, at), at, 0
+            prefix = parse_prefix(chunk[start : start + PREFIX_BYTES])
+            at += PREFIX_BYTES + prefix.sealed_bytes
+            decisions += prefix.decisions if at <= size_bytes else 0
+    except CorruptJournal:
+        # The shipper stops at the same place, and reports it.
+        return decisions
+    finally:
+        os.close(descriptor)
+    return decisions

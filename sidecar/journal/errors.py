@@ -1,0 +1,37 @@
+"""What reading a journal can find."""
+
+from sidecar.errors import CorruptJournal, JournalError
+
+
+class CorruptSegment(CorruptJournal):
+    """A segment was changed, damaged, or does not follow the one before it. Unexpected: somebody must look.
+
+    Attributes:
+        segment: Name of the segment's file.
+        frame: Number of the first frame that is not as it was written; -1 for the header.
+        offset: Byte at which that frame begins.
+    """
+
+    def __init__(self, text: str, segment: str, frame: int, offset: int) -> None:
+        super().__init__(f"{segment}: frame {frame} at byte {offset}: {text}")
+        self.segment = segment
+        self.frame = frame
+        self.offset = offset
+
+
+class TornTail(JournalError):
+    """A segment ends in the middle of a frame. Expected after a crash or a full disk: that frame's answer never left.
+
+    Attributes:
+        segment: Name of the segment's file.
+        frame: Number that the unfinished frame would have had; -1 for the header.
+        offset: Byte at which it begins.
+    """
+
+    reason = "TORN_TAIL"
+
+    def __init__(self, text: str, segment: str, frame: int, offset: int) -> None:
+        super().__init__(f"{segment}: frame {frame} at byte {offset}: {text}")
+        self.segment = segment
+        self.frame = frame
+        self.offset = offset

@@ -1,0 +1,342 @@
+"""The composition root: the only place that builds adapters and starts tasks."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import grpc
+
+from consent.eventlog.trust import Trust
+from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.clock import Clock, SystemClock, read_boot_id
+from hosting.listeners import bind_listener
+from hosting.locks import create_directory
+from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.settings.server import TlsFiles
+from hosting.sockets import SocketLease
+from hosting.tls import channel_credentials, server_credentials
+from sidecar.bootstrap import load_bootstrap_policy, load_trust
+from sidecar.cache.key_file import load_key_files
+from sidecar.cache.store import CacheIdentity, EncryptedCache
+from sidecar.check import Caller, Checker, Detail
+from sidecar.config import Method, SidecarSettings
+from sidecar.errors import ShipperMisconfigured
+from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
+from sidecar.grpc_api.server import Health, build_server
+from sidecar.journal.writer import FileJournal
+from sidecar.ports import KeyProvider, SidecarStatus
+from sidecar.sync.backoff import Backoff
+from sidecar.sync.feed_client import GrpcFeed
+from sidecar.sync.follower import Follower, FollowerIdentity
+from sidecar.sync.freshness import age_ms, anchor
+from sidecar.sync.trusted_log import TrustedLog
+
+logger = logging.getLogger(__name__)
+
+READINESS_PERIOD_SECONDS = 1.0
+SHIPPER_STOP_SECONDS = 10.0
+EXIT_MISCONFIGURED = 2
+PARENT_VARIABLE = "CONSENTRY_SIDECAR_PARENT_PID"
+"""Tells a shipper whose it is: it ends with its sidecar."""
+VERSION = version("consentry")
+
+_ADMINISTRATOR = Caller(
+    "administrator", frozenset({"*"}), frozenset(method.value for method in Method), Detail.FULL, may_use_tokens=True
+)
+
+
+@dataclass(slots=True)
+class RunningSidecar:
+    """A started sidecar.
+
+    Attributes:
+        cache: What is held.
+        follower: Keeps it up with the feed.
+        journal: The record.
+        addresses: Where it listens, in the order of the settings, the administration last.
+        report: What GetStatus says.
+    """
+
+    cache: EncryptedCache
+    follower: Follower
+    journal: FileJournal
+    addresses: list[Address]
+    settings: SidecarSettings
+    trust: Trust
+    clock: Clock
+    boot_id: str
+
+    def report(self) -> SidecarStatus:
+        """What the sidecar says of itself."""
+        cache = self.cache
+        return SidecarStatus(
+            sidecar_id=self.settings.sidecar_id,
+            tenant=self.trust.tenant,
+            origin=self.trust.origin,
+            head=cache.head,
+            staleness_ms=age_ms(cache.head.checkpoint, self.clock, self.boot_id),
+            generation=cache.generation,
+            sync_state=self.follower.state,
+            last_error_reason=self.follower.last_error_reason,
+            subject_count=cache.subject_count,
+            journal_backlog_records=self.journal.backlog_records,
+            journal_mode=self.settings.journal.mode,
+            version=VERSION,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether verified data within the hard limit is held, with the keys and the policy that a check needs."""
+        policy, age = self.cache.policy, age_ms(self.cache.head.checkpoint, self.clock, self.boot_id)
+        if policy is None or age is None or self.cache.key_ring is None:
+            return False
+        if not (self.cache.is_intact and self.journal.is_writable):
+            return False
+        return age <= 1000 * max((purpose.stale_grace_seconds for purpose in policy.purposes.values()), default=0)
+
+
+@asynccontextmanager
+async def running_sidecar(
+    settings: SidecarSettings, *, clock: Clock | None = None, boot_id: str | None = None
+) -> AsyncIterator[RunningSidecar]:
+    """Start a sidecar, and stop it with all calls drained.
+
+    Args:
+        settings: Validated settings.
+        clock: The time; the machine's where it is not given.
+        boot_id: Which boot the clock belongs to.
+
+    Raises:
+        SidecarError, HostingError: What stops the start; nothing is left running.
+    """
+    clock, boot_id, wake = clock or SystemClock(), boot_id or read_boot_id(), asyncio.Event()
+    async with AsyncExitStack() as stack:
+        # 1. What is trusted, before anything is opened.
+        trust = load_trust(settings.trust.file, settings.trust.root_key_file)
+        policy_file = settings.bootstrap_policy_file
+        bootstrap_policy = (
+            load_bootstrap_policy(policy_file, trust, clock.now_ms() // 1000) if policy_file is not None else None
+        )
+        # 2. What is kept: the cache first, since its lock says that no other sidecar has these files.
+        keys = load_keys(settings)
+        cache = await _open_cache(settings, keys, trust, clock)
+        stack.push_async_callback(cache.close)
+        if (seen := cache.head.checkpoint) is not None:
+            await cache.save_checkpoint(replace(cache.head, checkpoint=anchor(seen, clock, boot_id)))
+        journal = _open_journal(settings, keys, clock)
+        stack.callback(journal.close)
+        # 3. What follows the feed.
+        feed = GrpcFeed(settings.feed.address, _channel_credentials(settings.feed.tls), settings.sidecar_id)
+        stack.push_async_callback(feed.close)
+        trusted = TrustedLog(trust, cache.head)
+        follower = _make_follower(settings, feed, cache, trusted, clock, boot_id, wake)
+        running = RunningSidecar(cache, follower, journal, [], settings, trust, clock, boot_id)
+        # 4. What answers.
+        checker, health = Checker(cache, journal, clock, boot_id, trust.origin, bootstrap_policy), Health()
+        await health.set_ready(is_ready=running.is_ready())
+        # Leases are given back after every server has stopped.
+        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
+        for listener in _make_listeners(settings):
+            callers = CallerDirectory(listener.callers)
+            service = DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
+            running.addresses.append(await _serve(leases, settings, listener, service, health, servers))
+        # 5. The tasks; leaving the context cancels them before anything they use is closed.
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        started = [tasks.create_task(follower.run()), tasks.create_task(_watch_readiness(running, health, wake))]
+        try:
+            yield running
+        finally:
+            await health.drain()
+            for task in started:
+                task.cancel()
+
+
+def load_keys(settings: SidecarSettings) -> KeyProvider:
+    """The key-encryption keys of cache and journal."""
+    return load_key_files(
+        settings.cache.key_files,
+        create_for_development=settings.cache.create_key,
+        cache_directory=settings.cache.directory,
+    )
+
+
+async def _open_cache(settings: SidecarSettings, keys: KeyProvider, trust: Trust, clock: Clock) -> EncryptedCache:
+    return await EncryptedCache.open(
+        settings.cache.directory,
+        keys,
+        CacheIdentity(settings.sidecar_id, trust.tenant, trust.origin),
+        high_water_path=settings.cache.high_water_file,
+        clock=clock,
+        merge_after_entries=settings.cache.merge_after_entries,
+    )
+
+
+def _open_journal(settings: SidecarSettings, keys: KeyProvider, clock: Clock) -> FileJournal:
+    journal = settings.journal
+    return FileJournal.open(
+        journal.directory,
+        keys,
+        settings.sidecar_id,
+        journal.mode,
+        clock,
+        segment_max_bytes=journal.segment_max_bytes,
+        on_unavailable=journal.on_unavailable,
+    )
+
+
+def _make_follower(
+    settings: SidecarSettings,
+    feed: GrpcFeed,
+    cache: EncryptedCache,
+    trusted: TrustedLog,
+    clock: Clock,
+    boot_id: str,
+    wake: asyncio.Event,
+) -> Follower:
+    identity = FollowerIdentity(settings.sidecar_id, trusted.tenant)
+    backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
+    return Follower(feed, cache, trusted, identity, clock, boot_id, backoff, wake.set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    address: Address
+    callers: Mapping[str | None, Caller]
+    mode: int = 0o660
+    tls: TlsFiles | None = None
+
+
+def _make_listeners(settings: SidecarSettings) -> list[_Listener]:
+    listeners = [
+        _Listener(
+            listener.parsed_address,
+            {caller.identity: caller.to_caller() for caller in listener.callers},
+            tls=listener.tls,
+        )
+        for listener in settings.listeners
+    ]
+    if settings.admin_address is not None:
+        listeners.append(_Listener(parse_address(settings.admin_address), {None: _ADMINISTRATOR}, mode=0o600))
+    return listeners
+
+
+async def _serve(
+    leases: ExitStack,
+    settings: SidecarSettings,
+    listener: _Listener,
+    service: DecisionService,
+    health: Health,
+    servers: list[grpc.aio.Server],
+) -> Address:
+    """Start a server; `_stop_all` stops it before its lease is given back."""
+    server = build_server([decision_handler(service)], health, reflect=settings.reflection)
+    address, tls = listener.address, listener.tls
+    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+    credentials = server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None
+    bound = bind_listener(server, address, credentials)
+    if lease is not None:
+        lease.publish(listener.mode)
+    servers.append(server)
+    await server.start()
+    return bound
+
+
+async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+    """All at once: none takes new work while another one drains."""
+    await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+def _channel_credentials(tls: TlsFiles | None) -> grpc.ChannelCredentials | None:
+    return channel_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None
+
+
+async def _watch_readiness(running: RunningSidecar, health: Health, wake: asyncio.Event) -> None:
+    was_ready: bool | None = None
+    while True:
+        wake.clear()
+        is_ready = running.is_ready()
+        if is_ready != was_ready:
+            fields = {"log_size": running.cache.head.size, "sync_state": running.follower.state.value}
+            logger.info("ready" if is_ready else "not ready", extra={"fields": fields})
+            await health.set_ready(is_ready=is_ready)
+            was_ready = is_ready
+        try:
+            # Data also grows too old while nothing happens.
+            async with asyncio.timeout(READINESS_PERIOD_SECONDS):
+                await wake.wait()
+        except TimeoutError:
+            continue
+
+
+async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        settings: Validated settings.
+        ship_arguments: Arguments with which this program runs as the shipper of its own journal.
+    """
+    disable_core_dumps()
+    stop = install_stop_signals(asyncio.get_running_loop())
+    async with AsyncExitStack() as stack:
+        shipping = settings.journal.ship
+        if shipping:
+            create_directory(settings.journal.directory, 0o700)
+            supervisor = asyncio.create_task(_supervise_shipper(ship_arguments))
+            supervisor.add_done_callback(lambda _: stop.set())
+            # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
+            stack.push_async_callback(_end_supervisor, supervisor)
+        running = await stack.enter_async_context(running_sidecar(settings))
+        logger.info(
+            "listening", extra={"fields": {"sidecar_id": settings.sidecar_id, "listeners": len(running.addresses)}}
+        )
+        await stop.wait()
+        logger.info("draining")
+
+
+async def _end_supervisor(task: "asyncio.Task[None]") -> None:
+    """Stop the shipper; raises what ended it before, if it was not asked to end."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _supervise_shipper(arguments: list[str]) -> None:
+    """Keep a shipper running in a process of its own, so that exporting costs the check path nothing.
+
+    Raises:
+        ShipperMisconfigured: It refused its settings; started anew, it would refuse them again.
+    """
+    backoff = Backoff(0.5, 30)
+    command = (sys.executable, "-m", "sidecar", *arguments)
+    environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    while True:
+        code: int | None = None
+        with contextlib.suppress(OSError):
+            process = await asyncio.create_subprocess_exec(*command, env=environ)
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                await _stop_process(process)
+                raise
+        if code == EXIT_MISCONFIGURED:
+            raise ShipperMisconfigured("the shipper cannot start with these settings; its own message says why")
+        logger.error("the shipper ended and is started anew", extra={"fields": {"exit_code": code}})
+        await asyncio.sleep(backoff.next_seconds())
+
+
+async def _stop_process(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(SHIPPER_STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,235 @@
+"""The feed over gRPC: wire types end here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+from consentry.event.v1 import event_pb2
+from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
+
+from sidecar.errors import FeedRefused, FeedUnavailable, MalformedFrame, SidecarError
+from sidecar.ports import (
+    EntriesFrame,
+    EntryProof,
+    Frame,
+    HeartbeatFrame,
+    LogHead,
+    SnapshotRequiredFrame,
+    WireEntry,
+    WireSnapshot,
+)
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
+"""Nothing of a snapshot is verified before all of it is there, so what an unknown sender can make us keep is bounded."""
+CALL_TIMEOUT_SECONDS = 10.0
+SNAPSHOT_TIMEOUT_SECONDS = 600.0
+SILENCE_SECONDS = 20.0
+"""A feed sends a heartbeat every few seconds; without one for this long the connection is dead, whatever TCP says."""
+
+_UNDECODABLE = "a message cannot be decoded"
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    }
+)
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+
+class GrpcFeed:
+    """`ports.Feed` over one channel.
+
+    Args:
+        target: gRPC target of the feed.
+        credentials: Mutual TLS, or None for a Unix socket.
+        sidecar_id: The name that the certificate carries.
+    """
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, sidecar_id: str) -> None:
+        options = list(_CHANNEL_OPTIONS)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+        self._stub = feed_pb2_grpc.FeedServiceStub(self._channel)
+        self._sidecar_id = sidecar_id
+
+    def subscribe(self, head: LogHead, generation: int) -> "GrpcFeedStream":
+        """Open a stream from what is held."""
+        hello = feed_pb2.Hello(
+            sidecar_id=self._sidecar_id, size=head.size, root_hash=head.frontier.root_hash(), generation=generation
+        )
+        return GrpcFeedStream(self._stub, hello)
+
+    async def fetch_snapshot(self, held_size: int) -> WireSnapshot:
+        """The folded state, with the proof that it continues the log of `held_size` entries."""
+        header: feed_pb2.SnapshotHeader | None = None
+        chunks: list[bytes] = []
+        size_bytes = 0
+        request = feed_pb2.GetSnapshotRequest(sidecar_id=self._sidecar_id)
+        try:
+            async for response in self._stub.GetSnapshot(request, timeout=SNAPSHOT_TIMEOUT_SECONDS):
+                _verify_readable(response)
+                size_bytes += len(response.chunk.records)
+                if header is None:
+                    header = _read_header(response)
+                elif response.chunk.number != len(chunks) or len(chunks) == header.chunk_count:
+                    raise MalformedFrame("snapshot: a chunk is missing, or one too many")
+                elif size_bytes > MAX_SNAPSHOT_BYTES:
+                    raise MalformedFrame("snapshot: larger than the limit")
+                else:
+                    chunks.append(response.chunk.records)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        if header is None or header.chunk_count != len(chunks):
+            raise MalformedFrame("snapshot: the header is missing, or chunks are")
+        return WireSnapshot(
+            size=header.size,
+            frontier_hashes=tuple(header.frontier_hashes),
+            checkpoint_note=header.checkpoint,
+            state_root_entry=_read_entry(header.state_root_entry),
+            tenant_record=header.tenant_record,
+            chunks=chunks,
+            consistency_proof=await self._fetch_consistency(held_size, header.size + 1),
+        )
+
+    async def _fetch_consistency(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
+        if not 0 < old_size < new_size:
+            return ()
+        request = feed_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size, sidecar_id=self._sidecar_id)
+        try:
+            response = await self._stub.GetConsistencyProof(request, timeout=CALL_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        _verify_readable(response)
+        return tuple(response.consistency_proof)
+
+    async def fetch_keys(self, recipient_public_key: bytes) -> bytes:
+        """The sealed key ring."""
+        request = feed_pb2.GetKeysRequest(sidecar_id=self._sidecar_id, recipient_public_key=recipient_public_key)
+        try:
+            response = await self._stub.GetKeys(request, timeout=CALL_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        _verify_readable(response)
+        return response.sealed_key_ring
+
+    async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
+        """One entry and its audit path."""
+        request = feed_pb2.GetEntryProofRequest(seq=seq, tree_size=tree_size, sidecar_id=self._sidecar_id)
+        try:
+            response = await self._stub.GetEntryProof(request, timeout=1.0)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        _verify_readable(response)
+        return EntryProof(_read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
+
+    async def close(self) -> None:
+        """End all calls."""
+        await self._channel.close()
+
+
+class GrpcFeedStream:
+    """`ports.FeedStream`: one Subscribe call.
+
+    Args:
+        stub: Of the feed.
+        hello: What is held.
+    """
+
+    def __init__(self, stub: "feed_pb2_grpc.FeedServiceAsyncStub", hello: feed_pb2.Hello) -> None:
+        self._call = stub.Subscribe()
+        self._hello = hello
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """What the feed sends, until it closes."""
+        try:
+            await self._call.write(feed_pb2.SubscribeRequest(hello=self._hello))
+            while True:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    response = await self._call.read()
+                    if response is grpc.aio.EOF:
+                        await self._raise_status()
+                        return
+                if not isinstance(response, feed_pb2.SubscribeResponse):
+                    raise MalformedFrame(_UNDECODABLE)
+                yield _read_frame(response)
+        except TimeoutError:
+            raise FeedUnavailable(f"the feed was silent for {SILENCE_SECONDS:.0f} s") from None
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        finally:
+            self._call.cancel()
+
+    async def _raise_status(self) -> None:
+        code = await self._call.code()
+        if code is not grpc.StatusCode.OK:
+            raise _make_error(code, await self._call.details())
+
+    async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
+        """Say that this size is durable and in force."""
+        ack = feed_pb2.Ack(size=head.size, root_hash=head.frontier.root_hash(), applied_at_ms=applied_at_ms)
+        await self._send(feed_pb2.SubscribeRequest(ack=ack))
+
+    async def refuse(self, size: int, reason: str) -> None:
+        """Say that what came was refused."""
+        await self._send(feed_pb2.SubscribeRequest(nack=feed_pb2.Nack(size=size, reason=reason)))
+
+    async def _send(self, message: feed_pb2.SubscribeRequest) -> None:
+        try:
+            await self._call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream ended meanwhile: reading from it says why, and the next Hello says what is held.
+            return
+
+
+def _verify_readable(response: object) -> None:
+    """Refuse what gRPC hands on in place of a message that it could not decode."""
+    if response is None:
+        raise MalformedFrame(_UNDECODABLE)
+
+
+def _read_header(response: feed_pb2.GetSnapshotResponse) -> feed_pb2.SnapshotHeader:
+    if response.WhichOneof("message") != "header":
+        raise MalformedFrame("snapshot: does not begin with its header")
+    return response.header
+
+
+def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
+    match response.WhichOneof("message"):
+        case "entries":
+            entries: Sequence[WireEntry] = [_read_entry(entry) for entry in response.entries.entries]
+            return EntriesFrame(response.entries.from_seq, entries, response.entries.checkpoint)
+        case "heartbeat":
+            return HeartbeatFrame(response.heartbeat.checkpoint)
+        case "snapshot_required":
+            return SnapshotRequiredFrame(response.snapshot_required.min_seq)
+        case _:
+            raise MalformedFrame("a message of a kind that this version does not know")
+
+
+def _read_entry(entry: event_pb2.Entry) -> WireEntry:
+    return WireEntry(entry.type, entry.opening, entry.event_bytes)
+
+
+def _translate(error: grpc.aio.AioRpcError) -> SidecarError:
+    return _make_error(error.code(), error.details())
+
+
+def _make_error(code: grpc.StatusCode, details: str | None) -> SidecarError:
+    if code in _REFUSALS:
+        return FeedRefused(f"{code.name}: {details or 'no details'}")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return MalformedFrame("a message is larger than the limit")
+    return FeedUnavailable(f"{code.name}")

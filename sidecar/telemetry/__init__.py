@@ -1,0 +1,1 @@
+"""Spans of decisions, projected from the decision record, and where they are sent."""

@@ -1,0 +1,36 @@
+"""Who sends the spans."""
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote
+
+from opentelemetry.sdk.resources import Resource
+
+from sidecar.telemetry import attributes
+
+DEFAULT_SERVICE_NAME: Final = "consentry-sidecar"
+
+
+def build_resource(instance_id: str, version: str, environ: Mapping[str, str]) -> Resource:
+    """The resource of every span of a sidecar.
+
+    Args:
+        instance_id: The sidecar's name.
+        version: Of Consentry.
+        environ: `OTEL_RESOURCE_ATTRIBUTES` adds to what is ours and wins over it; `OTEL_SERVICE_NAME` wins over both.
+    """
+    ours = {
+        attributes.SERVICE_NAME: DEFAULT_SERVICE_NAME,
+        attributes.SERVICE_INSTANCE_ID: instance_id,
+        attributes.SERVICE_VERSION: version,
+    }
+    theirs = _parse_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    if service_name := environ.get("OTEL_SERVICE_NAME"):
+        theirs[attributes.SERVICE_NAME] = service_name
+    return Resource.create(ours).merge(Resource(theirs))
+
+
+def _parse_attributes(text: str) -> dict[str, str]:
+    """`key=value,…` with percent-encoded values; what has no `=` is left out, as the SDK does."""
+    pairs = (item.partition("=") for item in text.split(",") if "=" in item)
+    return {key.strip(): unquote(value.strip()) for key, _, value in pairs}

@@ -1,0 +1,103 @@
+"""A feed and a sidecar on Unix sockets in one folder: real keys, real trust file, settings as the programs load them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consent.eventlog.keys import KeyKind, SigningKey, format_verifier_key, generate_signing_key, sign_note
+from consent.eventlog.trust import Trust, TrustedKey, seal_trust
+from consent.policy import Policy, format_policy
+from feed.config import FeedSettings
+from feed.setup import CACHE_KEY_USE
+from feed.signing.key_store import create_keys, load_keys
+from hosting.key_files import create_key_file
+from sidecar.config import SidecarSettings
+
+TENANT = "tenant-1"
+ORIGIN = "conformance.example/log"
+
+
+@dataclass(frozen=True, slots=True)
+class TestInstallation:
+    """Where everything is.
+
+    Attributes:
+        directory: The folder; short, since socket paths are.
+        approver_key: Signs bootstrap policies.
+    """
+
+    __test__ = False
+
+    directory: Path
+    approver_key: SigningKey
+
+    def socket(self, name: str) -> str:
+        """Address of a socket of this installation."""
+        return f"unix://{self.directory / name}.sock"
+
+    def feed_settings(self, **changes: Any) -> FeedSettings:
+        """Settings of the feed: one source that may say everything."""
+        base: dict[str, Any] = {
+            "tenant": TENANT,
+            "origin": ORIGIN,
+            "event_log": {"directory": self.directory / "log", "keys_directory": self.directory / "keys"},
+            "sync": {"address": self.socket("sync")},
+            "sources": [{"name": "web", "address": self.socket("web"), "max_proof": 3, "max_assurance": 2}],
+            "admin_address": self.socket("feed-admin"),
+            "import_address": self.socket("feed-import"),
+            "drain_seconds": 0.2,
+        }
+        return FeedSettings.model_validate({**base, **changes})
+
+    def sidecar_settings(self, sidecar_id: str = "sidecar-1", **changes: Any) -> SidecarSettings:
+        """Settings of a sidecar: one caller that may ask everything and is told everything, one that may ask nothing."""
+        home = self.directory / sidecar_id
+        callers = {
+            "app": {
+                "name": "app",
+                "detail": "full",
+                "methods": ["Check", "CheckBatch", "CheckStream", "GetStatus", "Explain"],
+            }
+        }
+        callers["stranger"] = {"name": "stranger", "detail": "full", "purposes": ["nothing-of-ours"]}
+        base: dict[str, Any] = {
+            "sidecar_id": sidecar_id,
+            "trust": {"file": self.directory / "trust.note", "root_key_file": self.directory / "root.pub"},
+            "feed": {"address": self.socket("sync"), "backoff_first_ms": 20, "backoff_most_ms": 200},
+            "cache": {"directory": home / "cache", "key_files": [self.directory / "cache.key"]},
+            "journal": {"directory": home / "journal", "ship": False},
+            "listeners": [
+                {"address": self.socket(f"{sidecar_id}-{name}"), "callers": [caller]}
+                for name, caller in callers.items()
+            ],
+            "admin_address": self.socket(f"{sidecar_id}-admin"),
+            "drain_seconds": 0.2,
+        }
+        return SidecarSettings.model_validate({**base, **changes})
+
+    def sign_policy(self, policy: Policy) -> Path:
+        """A bootstrap policy file, signed by the approver."""
+        path = self.directory / "bootstrap.note"
+        path.write_bytes(sign_note(f"{format_policy(policy).decode()}\n", self.approver_key))
+        return path
+
+
+def install(directory: Path) -> TestInstallation:
+    """Create keys and trust file in a new folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    create_keys(directory / "keys")
+    keys = load_keys(directory / "keys", ORIGIN)
+    root_key = generate_signing_key(f"{ORIGIN}/root", KeyKind.LOG, os.urandom(32))
+    approver_key = generate_signing_key(f"{ORIGIN}/approver", KeyKind.APPROVER, os.urandom(32))
+    trust = Trust(
+        tenant=TENANT,
+        origin=ORIGIN,
+        log_keys=(TrustedKey(keys.log_key.verifier_key),),
+        cosigner_keys=(TrustedKey(keys.cosigner_key.verifier_key),),
+        approver_keys=(TrustedKey(approver_key.verifier_key),),
+    )
+    (directory / "trust.note").write_bytes(seal_trust(trust, root_key))
+    (directory / "root.pub").write_text(f"{format_verifier_key(root_key.verifier_key)}\n", encoding="utf-8")
+    create_key_file(directory / "cache.key", os.urandom(32), use=CACHE_KEY_USE)
+    return TestInstallation(directory, approver_key)

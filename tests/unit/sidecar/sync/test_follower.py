@@ -1,0 +1,148 @@
+"""The follower's boundary: whatever a feed or a defect throws at it, it goes on, and says what happened."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from consent.key_ring import KeyRing
+from sidecar.errors import FeedUnavailable, SequenceGap
+from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, SyncState, VerifiedBatch, WireSnapshot
+from sidecar.sync.backoff import Backoff
+from sidecar.sync.follower import Follower, FollowerIdentity
+from sidecar.sync.trusted_log import TrustedLog
+from tests.fakes.clock import FakeClock
+from tests.fakes.signing_feed import START_MS, SUBJECT_KEY, TRUST, SigningFeed, opt_out
+
+
+class Stream:
+    """One Subscribe call: sends frames, then raises what it was told to."""
+
+    def __init__(self, frames: list[Frame], error: BaseException) -> None:
+        self._frames = frames
+        self._error = error
+        self.acknowledged: list[int] = []
+        self.refused: list[str] = []
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        for frame in self._frames:
+            yield frame
+        raise self._error
+
+    async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
+        self.acknowledged.append(head.size)
+
+    async def refuse(self, size: int, reason: str) -> None:
+        self.refused.append(reason)
+
+
+class ScriptedFeed:
+    """Answers each Subscribe with the next stream of its script; the last one never ends."""
+
+    def __init__(self, *streams: Stream) -> None:
+        self._streams = list(streams)
+        self.idle = asyncio.Event()
+
+    def subscribe(self, head: LogHead, generation: int) -> Any:
+        if self._streams:
+            return self._streams.pop(0)
+        return self
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        self.idle.set()
+        await asyncio.Event().wait()
+        yield SigningFeed().heartbeat()
+
+    async def fetch_snapshot(self, held_size: int) -> WireSnapshot:
+        raise FeedUnavailable("not scripted")
+
+    async def fetch_keys(self, recipient_public_key: bytes) -> bytes:
+        raise FeedUnavailable("not scripted")
+
+    async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
+        raise FeedUnavailable("not scripted")
+
+    async def close(self) -> None:
+        return
+
+
+class HeldInMemory:
+    """A cache that keeps heads only."""
+
+    generation, subject_count, is_intact, policy = 0, 0, True, None
+    private_key = bytes(range(32))
+
+    def __init__(self) -> None:
+        self.head = EMPTY_HEAD
+        self.key_ring: KeyRing | None = KeyRing((SUBJECT_KEY,), ((10**6, bytes(32)),))
+
+    async def apply(self, batch: VerifiedBatch) -> None:
+        self.head = batch.head
+
+    async def save_checkpoint(self, head: LogHead) -> None:
+        self.head = head
+
+
+async def follow(*streams: Stream) -> tuple[Follower, HeldInMemory, list[tuple[SyncState, str]]]:
+    """Follow a script to its end; returns the states on the way."""
+    cache, feed, states = HeldInMemory(), ScriptedFeed(*streams), []
+    identity, clock = FollowerIdentity("s", "tenant-1"), FakeClock(START_MS + 500)
+
+    def note() -> None:
+        states.append((follower.state, follower.last_error_reason))
+
+    follower = Follower(
+        feed,
+        cache,  # type: ignore[arg-type]
+        TrustedLog(TRUST, cache.head),
+        identity,
+        clock,
+        "boot-1",
+        Backoff(0.001, 0.002),
+        note,
+    )
+    task = asyncio.create_task(follower.run())
+    try:
+        async with asyncio.timeout(10):
+            await feed.idle.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return follower, cache, states
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (lambda: FeedUnavailable("gone"), SyncState.DISCONNECTED, "FEED_UNAVAILABLE"),
+        (lambda: SequenceGap("gap"), SyncState.REFUSED, "SEQUENCE_GAP"),
+        (lambda: ValueError("ada@example.com"), SyncState.REFUSED, "FOLLOWER_FAULT"),
+        (lambda: KeyError(b"token"), SyncState.REFUSED, "FOLLOWER_FAULT"),
+        (asyncio.CancelledError, SyncState.DISCONNECTED, "FEED_UNAVAILABLE"),
+    ],
+    ids=["unavailable", "refused", "defect", "key error", "call cancelled by gRPC"],
+)
+async def test_follower_goes_on_after_whatever_ends_a_stream(
+    error: Callable[[], BaseException], state: SyncState, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = SigningFeed([opt_out(1)])
+    first, second = (
+        Stream([feed.entries()], error()),
+        Stream([feed.heartbeat(time_ms=START_MS + 1000)], FeedUnavailable("end")),
+    )
+    _, cache, states = await follow(first, second)
+    assert cache.head.size == 2
+    assert (state, reason) in states
+    assert states[-1] == (SyncState.DISCONNECTED, "FEED_UNAVAILABLE")
+    assert "ada@example.com" not in caplog.text
+    assert "token" not in caplog.text
+
+
+async def test_follower_acknowledges_what_changes_answers_and_refuses_by_name() -> None:
+    feed = SigningFeed([opt_out(1)])
+    good, bad = Stream([feed.entries()], FeedUnavailable("end")), Stream([feed.entries()], FeedUnavailable("end"))
+    _, cache, _ = await follow(good, bad)
+    assert (good.acknowledged, good.refused) == ([2], [])
+    assert (bad.acknowledged, bad.refused) == ([], ["SEQUENCE_GAP"])
+    assert cache.head.size == 2
