@@ -1,0 +1,1 @@
+"""One file per question; README.md has the command for each."""

@@ -1,0 +1,70 @@
+"""A feed, a sidecar and a span receiver as real processes, set up as a new user would."""
+
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import LOAD_CORES, SERVER_CORES, pin
+from tests.e2e.processes import Program, clean_environment, command_path, run_command
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs.
+
+    Attributes:
+        sidecar_address: Where the caller `app` asks.
+        intake_address: Where the source `web` records.
+    """
+
+    sidecar_address: str
+    intake_address: str
+
+
+@contextmanager
+def running_installation() -> Iterator[Running]:
+    """Start everything on one host, the sidecar and its shipper on a core of their own."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csty-bench-")))
+        home, environ = folder / "home", clean_environment()
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{_start_receiver(stack, folder, environ)}"
+        _run("init", home, "--port", str(_free_port()), environ=environ)
+        feed_settings, sidecar_settings = home / "feed" / "feed.yaml", home / "sidecar" / "sidecar.yaml"
+        feed = _program("feed", "consentry-feed", feed_settings, folder, environ)
+        stack.enter_context(feed.start())
+        feed.wait_for_line("listening")
+        _run("policy", "publish", "default", "-c", feed_settings, environ=environ)
+        sidecar = _program("sidecar", "consentry-sidecar", sidecar_settings, folder, environ)
+        stack.enter_context(sidecar.start())
+        pin(sidecar.pid, SERVER_CORES)
+        sidecar.wait_for_line("runtime ready")
+        run = home / "run"
+        yield Running(f"unix://{run}/sidecar.sock", f"unix://{run}/intake-web.sock")
+
+
+def _start_receiver(stack: ExitStack, folder: Path, environ: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "tests.fakes.otlp_receiver", "--port", "0", "--print-port"]
+    receiver = Program("receiver", command, log_directory=folder, environ=environ)
+    stack.enter_context(receiver.start())
+    pin(receiver.pid, LOAD_CORES)
+    return int(receiver.wait_for_line("").strip())
+
+
+def _program(name: str, command: str, settings: Path, folder: Path, environ: dict[str, str]) -> Program:
+    return Program(name, [command_path(command), "serve", "-c", str(settings)], log_directory=folder, environ=environ)
+
+
+def _run(*arguments: str | Path, environ: dict[str, str]) -> None:
+    done = run_command("consentry-feed", *arguments, environ=environ)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
