@@ -98,36 +98,8 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        # 1. The log: its lock says that no other feed has these files.
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        signer = LogSigner(keys.log_key, keys.cosigner_key)
-        identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
-        store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
-        stack.push_async_callback(store.close)
-        log = _make_sequencer(settings, store, signer, keys, clock)
-        stack.push_async_callback(log.close)
-        await log.start()
-        snapshots = FileSnapshots.open(
-            log,
-            store,
-            settings.event_log.directory / "snapshots",
-            origin=settings.origin,
-            # Half of what a stream may be behind, so that a sidecar with the oldest snapshot in use still gets a stream.
-            max_lag_entries=max(1, settings.event_log.max_stream_entries // 2),
-        )
-        stack.push_async_callback(snapshots.close)
-        progress = ProgressBook(store)
-        await progress.load()
-        stack.push_async_callback(progress.close)
-        # 2. What serves it. Servers stop, drained, before the log they submit to is closed.
-        sources = feed_service.FeedSources(
-            log,
-            snapshots,
-            LogTree(store, lambda: log.head),
-            lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY),
-            progress,
-            clock,
-        )
+        log, sources = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -136,14 +108,43 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
             max_stream_entries=settings.event_log.max_stream_entries,
             trusted_local=True,
         )
-        # Leases are given back after every server has stopped.
+        # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, progress, keys, clock)
+        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
         yield RunningFeed(log, addresses)
+
+
+async def _open_log(
+    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
+) -> tuple[Sequencer, feed_service.FeedSources]:
+    """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
+    signer = LogSigner(keys.log_key, keys.cosigner_key)
+    identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
+    store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
+    stack.push_async_callback(store.close)
+    log = _make_sequencer(settings, store, signer, keys, clock)
+    stack.push_async_callback(log.close)
+    await log.start()
+    snapshots = FileSnapshots.open(
+        log,
+        store,
+        settings.event_log.directory / "snapshots",
+        origin=settings.origin,
+        # Half of what a stream may be behind, so that a sidecar with the oldest snapshot in use still gets a stream.
+        max_lag_entries=max(1, settings.event_log.max_stream_entries // 2),
+    )
+    stack.push_async_callback(snapshots.close)
+    progress = ProgressBook(store)
+    await progress.load()
+    stack.push_async_callback(progress.close)
+    proofs = LogTree(store, lambda: log.head)
+    return log, feed_service.FeedSources(
+        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock
+    )
 
 
 def _make_sequencer(
