@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 STOP_SECONDS = 25.0
 COMMAND_SECONDS = 60.0
 _POLL_SECONDS = 0.01
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TAIL_LINES = 10
 _TAIL_CHARACTERS = 300
 
@@ -70,16 +72,38 @@ def run_command(
         given: Its standard input.
         timeout_seconds: When it counts as hung.
     """
-    done = subprocess.run(
-        [command_path(name), *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=dict(environ),
-        input=given.encode() if isinstance(given, str) else given,
-        capture_output=True,
-        timeout=timeout_seconds,
-        check=False,
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    with ExitStack() as stack:
+        with undisturbed():
+            process = subprocess.Popen(
+                [command_path(name), *map(str, arguments)],
+                cwd=REPOSITORY,
+                env=dict(environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        content = given.encode() if isinstance(given, str) else given
+        output, errors = process.communicate(content, timeout_seconds)
+    return subprocess.CompletedProcess(process.args, process.returncode, output.decode(), errors.decode())
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM while a process is started: none shall run that nobody knows of."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for each in held:
+            signal.raise_signal(each)
 
 
 class _Run:
@@ -178,7 +202,8 @@ class Program:
         options = [FULL_DISK] if self._has_full_disk else []
         # Without the site's packages and the user's variables, which the launcher does not need, it starts in no time.
         launcher = [sys.executable, "-E", "-S", str(_LAUNCHER), str(os.getpid()), *options]
-        self._runs.append(_Run([*launcher, *self._command], self._environ, self.log_path))
+        with undisturbed():
+            self._runs.append(_Run([*launcher, *self._command], self._environ, self.log_path))
         return self
 
     @property

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from tests.e2e.demo.__main__ import STEPS
 from tests.e2e.demo.choices import read_addresses
 from tests.e2e.demo.stage import PEOPLE, find_suppression_file
+from tests.e2e.deployment import short_folder
 from tests.e2e.processes import REPOSITORY, wait_until
 from tests.e2e.search import IdentifierSearch
 
@@ -106,3 +108,17 @@ def test_demo_ended_by_a_signal_leaves_no_process(tmp_path: Path, number: signal
     assert f"Stopped by {number.name}" in output
     assert processes_of(folder) == []
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("name", "is_inside"), [("short", True), ("long" * 25, False)])
+def test_short_folder_is_inside_the_checkout_if_sockets_fit_there(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_inside: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        checkout = Path(parent) / name
+        checkout.mkdir()
+        monkeypatch.setattr("tests.e2e.deployment.REPOSITORY", checkout)
+        with short_folder("demo") as folder:
+            assert folder.is_dir()
+            assert folder.is_relative_to(checkout) == is_inside
+        assert not folder.exists()
