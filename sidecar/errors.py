@@ -97,6 +97,15 @@ class FeedUnavailable(SyncError):
     reason = "FEED_UNAVAILABLE"
 
 
+class FeedUntrusted(SyncError):
+    """The TLS handshake with the feed failed here: its certificate is not of an authority in `feed.tls.ca_file`, or not for its address.
+
+    Unexpected: somebody must look.
+    """
+
+    reason = "FEED_UNTRUSTED"
+
+
 class FeedRefused(SyncError):
     """The feed refused this sidecar (certificate, tenant, name). Unexpected: somebody must look."""
 

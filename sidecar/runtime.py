@@ -16,7 +16,6 @@ from consent.eventlog.trust import Trust
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
-from hosting.locks import create_directory
 from hosting.processes import disable_core_dumps, install_stop_signals
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
@@ -284,14 +283,15 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
     disable_core_dumps()
     stop = install_stop_signals(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
-        shipping = settings.journal.ship
+        shipping, supervisors = settings.journal.ship, list[asyncio.Task[None]]()
         if shipping:
-            create_directory(settings.journal.directory, 0o700)
-            supervisor = asyncio.create_task(_supervise_shipper(ship_arguments))
-            supervisor.add_done_callback(lambda _: stop.set())
             # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
-            stack.push_async_callback(_end_supervisor, supervisor)
+            stack.push_async_callback(_end_supervisors, supervisors)
         running = await stack.enter_async_context(running_sidecar(settings))
+        if shipping:
+            # Not before the cache's lock says that no other sidecar, with a shipper of its own, has these files.
+            supervisors.append(asyncio.create_task(_supervise_shipper(ship_arguments)))
+            supervisors[0].add_done_callback(lambda _: stop.set())
         logger.info(
             "listening", extra={"fields": {"sidecar_id": settings.sidecar_id, "listeners": len(running.addresses)}}
         )
@@ -299,11 +299,12 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         logger.info("draining")
 
 
-async def _end_supervisor(task: "asyncio.Task[None]") -> None:
-    """Stop the shipper; raises what ended it before, if it was not asked to end."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+async def _end_supervisors(tasks: "list[asyncio.Task[None]]") -> None:
+    """Stop the shipper, if it was started; raises what ended it before, if it was not asked to end."""
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def _supervise_shipper(arguments: list[str]) -> None:

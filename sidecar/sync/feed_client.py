@@ -7,7 +7,7 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
-from sidecar.errors import FeedRefused, FeedUnavailable, MalformedFrame, SidecarError
+from sidecar.errors import FeedRefused, FeedUnavailable, FeedUntrusted, MalformedFrame, SidecarError
 from sidecar.ports import (
     EntriesFrame,
     EntryProof,
@@ -27,6 +27,8 @@ SNAPSHOT_TIMEOUT_SECONDS = 600.0
 SILENCE_SECONDS = 20.0
 """A feed sends a heartbeat every few seconds; without one for this long the connection is dead, whatever TCP says."""
 
+# gRPC has no status of its own for it.
+_HANDSHAKE_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _UNDECODABLE = "a message cannot be decoded"
 _REFUSALS = frozenset(
     {
@@ -232,4 +234,8 @@ def _make_error(code: grpc.StatusCode, details: str | None) -> SidecarError:
         return FeedRefused(f"{code.name}: {details or 'no details'}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return MalformedFrame("a message is larger than the limit")
+    if code is grpc.StatusCode.UNAVAILABLE and _HANDSHAKE_FAILED in (details or ""):
+        return FeedUntrusted(
+            "the feed's certificate was not accepted: check feed.tls.ca_file and the feed's certificate"
+        )
     return FeedUnavailable(f"{code.name}")

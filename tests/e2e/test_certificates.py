@@ -60,10 +60,15 @@ def test_sidecar_with_the_name_of_another_is_refused_and_says_so(outsiders: dict
     assert "SIDECAR_NOT_PERMITTED: sidecar_id: is not the name in the certificate" in outsider.program.text
 
 
-@pytest.mark.parametrize("name", [OF_ANOTHER_CA, TRUSTS_ANOTHER_CA])
-def test_sidecar_without_a_certificate_that_both_accept_keeps_trying(outsiders: dict[str, Outsider], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [(OF_ANOTHER_CA, "EMPTY", "FEED_UNAVAILABLE"), (TRUSTS_ANOTHER_CA, "REFUSED", "FEED_UNTRUSTED")],
+)
+def test_sidecar_without_a_certificate_that_both_accept_keeps_trying_and_says_why(
+    outsiders: dict[str, Outsider], name: str, state: str, reason: str
+) -> None:
     status = outsiders[name].status
-    assert (status.sync_state, status.last_error_reason) == ("EMPTY", "FEED_UNAVAILABLE")
+    assert (status.sync_state, status.last_error_reason) == (state, reason)
     assert outsiders[name].program.is_running
 
 
