@@ -342,9 +342,11 @@ class Keys:
         return tuple(tokens) or None
 
     def pseudonyms(self, tokens: tuple[bytes, ...] | None) -> tuple[bytes, ...]:
-        """Their audit pseudonyms of the day; empty without keys."""
+        """Their audit pseudonyms of the day; none without keys, nor for a token that could not be made: it would be everybody's."""
         make = self._pseudonymiser
-        return tuple(make.pseudonym(token) for token in tokens) if make is not None and tokens is not None else ()
+        if make is None or tokens is None:
+            return ()
+        return tuple([make.pseudonym(token) for token in tokens if token])
 
 
 class _RecordedWords:

@@ -76,7 +76,10 @@ def test_keys_before_the_first_ring_tell_malformed_identifiers_and_find_nobody()
 def test_keys_ring_that_is_not_the_logs_makes_no_tokens() -> None:
     keys = Keys()
     assert not keys.use(KeyRing((bytes(32),), ((1, bytes(32)),)), (commit_key(b"\x01" * 32),), 1)
-    assert keys.tokens([Identifier("user", "ada")], may_use_tokens=False) == (b"",)
+    tokens = keys.tokens([Identifier("user", "ada")], may_use_tokens=False)
+    assert tokens == (b"",)
+    # There is an audit key, and a pseudonym of nothing would be the same for everybody.
+    assert keys.pseudonyms(tokens) == ()
 
 
 def test_keys_pseudonyms_change_with_the_day_and_tokens_do_not() -> None:
