@@ -95,3 +95,10 @@ def test_patience_learns_nothing_from_a_failure_without_a_wait() -> None:
     patience = Patience(is_worth_waiting=True)
     patience.note(Failure(UNAVAILABLE.reason), waited=False)
     assert patience.is_worth_waiting
+
+
+def test_ask_answer_after_the_callers_time_is_no_answer() -> None:
+    clock = Ticks()
+    assert play(ask(CALL, Patience(), clock), [(0.26, b"answer")], clock) == (OUT_OF_TIME, [CALL])
+    outcome, _ = play(ask(CALL, Patience(), clock), [(0.1, UNAVAILABLE), (0.16, b"answer")], clock)
+    assert outcome == OUT_OF_TIME

@@ -33,7 +33,9 @@ def ask(call: Call, patience: Patience, monotonic: Callable[[], float]) -> Cours
     started = monotonic()
     outcome = yield call
     patience.note(outcome, waited=False)
-    if not isinstance(outcome, Failure) or not outcome.is_worth_repeating:
+    if not isinstance(outcome, Failure):
+        return _accept(outcome, call.timeout_seconds, monotonic() - started)
+    if not outcome.is_worth_repeating:
         return outcome
     remaining = call.timeout_seconds - (monotonic() - started)
     if remaining <= 0:
@@ -44,4 +46,9 @@ def ask(call: Call, patience: Patience, monotonic: Callable[[], float]) -> Cours
     if isinstance(second, Failure) and second.reason is Reason.CLIENT_DEADLINE_EXCEEDED:
         # The connection did not come back in time: what happened is the first failure.
         return outcome
-    return second
+    return _accept(second, call.timeout_seconds, monotonic() - started)
+
+
+def _accept(outcome: Outcome, timeout_seconds: float, taken_seconds: float) -> Outcome:
+    """What came in time; gRPC counts in milliseconds and rounds up, but what comes after the caller's time is too late."""
+    return outcome if isinstance(outcome, Failure) or taken_seconds <= timeout_seconds else OUT_OF_TIME
