@@ -233,13 +233,14 @@ class Deployment:
             raise ProgramError(f"{name} is not ready:\n{(program or self.sidecar).tail}")
 
     def wait_until_caught_up(self, name: str = "sidecar") -> SidecarStatus:
-        """Wait until a sidecar holds what the feed holds, fresh; returns the sidecar's status."""
-        size, seen = self.feed_status().log_size, list[SidecarStatus]()
+        """Wait until a sidecar holds what the feed holds, fresh; either may be away meanwhile. Returns the sidecar's status."""
+        seen = list[SidecarStatus]()
 
         def is_caught_up() -> bool:
             try:
+                size = self.feed_status().log_size
                 seen.append(client.status(timeout_seconds=CALL_SECONDS))
-            except StatusError:
+            except (StatusError, grpc.RpcError):
                 return False
             return seen[-1].log_size >= size and seen[-1].sync_state == "IN_SYNC"
 

@@ -112,7 +112,12 @@ class Story:
             self._deny(Denial(person, "newsletter", "OPT_OUT"))
 
     def ask(self) -> None:
-        """Many questions, most of them about people who have said no; the sidecar may be away."""
+        """Many questions, most of them about people who have said no; the sidecar may be away.
+
+        The first comes once the sidecar holds what the feed has acknowledged: until then it may answer from what it held before,
+        within the staleness limit, to whoever does not ask with a token.
+        """
+        self._deployment.wait_until_caught_up()
         for number in range(QUESTIONS):
             denial = self.denials[number % len(self.denials)]
             assert not self.answer(denial.person, denial.purpose), "allowed in spite of an acknowledged no"
