@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from consent import encoding as wire
 from consent.errors import MalformedEvent, UnknownEventType
+from consent.eventlog.acknowledgement import Receipt
 from consent.vocabulary.directive import ANY, GrantedBy
 
 EVENT_VERSION = 1
@@ -169,6 +170,29 @@ class KeyEpochEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolEvent(Event):
+    """A sidecar's own key counts from here on, in place of an earlier one of the same name.
+
+    `possession` is its signature that the key is its own (`consent.eventlog.acknowledgement.verify_possession`).
+    """
+
+    TYPE: ClassVar[EventType] = EventType.ENROL
+    sidecar_id: str
+    public_key: bytes
+    enrolled_at_ms: int
+    possession: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireEvent(Event):
+    """A sidecar is gone: nobody waits for its acknowledgements any more."""
+
+    TYPE: ClassVar[EventType] = EventType.RETIRE
+    sidecar_id: str
+    retired_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateRootEvent(Event):
     """Commits to the folded state of all entries before it."""
 
@@ -196,11 +220,32 @@ class RejectedEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptsEvent(Event):
+    """Signed acknowledgements of sidecars, as the feed has taken and checked them."""
+
+    TYPE: ClassVar[EventType] = EventType.RECEIPTS
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpaqueEvent(Event):
     """An informative event of a type or version that this reader does not know: hashed and passed over."""
 
     type_byte: int
 
+
+RECEIPT = wire.record(
+    Receipt,
+    (
+        ("sidecar_id", wire.STRING),
+        ("size", wire.U64),
+        ("root_hash", wire.HASH),
+        ("state_root", wire.HASH),
+        ("applied_at_ms", wire.TIME),
+        ("signature", wire.raw(64)),
+    ),
+)
+"""The encoding of a receipt in RECEIPTS, and in a sidecar's outbox."""
 
 _FIRST = (("key_epoch", wire.U64), ("request_id", wire.raw(16)))
 _LAST = (("origin", wire.STRING), ("source", wire.STRING))
@@ -245,9 +290,17 @@ _FIELDS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
         ("ground", wire.STRING),
     ),
     KeyEpochEvent: (("epoch", wire.U64), ("key_commitment", wire.HASH)),
+    EnrolEvent: (
+        ("sidecar_id", wire.STRING),
+        ("public_key", wire.HASH),
+        ("enrolled_at_ms", wire.TIME),
+        ("possession", wire.raw(64)),
+    ),
+    RetireEvent: (("sidecar_id", wire.STRING), ("retired_at_ms", wire.TIME)),
     StateRootEvent: (("size", wire.U64), ("state_root_hash", wire.HASH)),
     ReceivedEvent: (("received_at_ms", wire.TIME), ("request_type", wire.U8)),
     RejectedEvent: (("rejected_at_ms", wire.TIME), ("rejection", wire.STRING)),
+    ReceiptsEvent: (("receipts", wire.sequence(RECEIPT)),),
 }
 LAYOUTS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
     event_class: (*_FIRST, *fields, *_LAST) for event_class, fields in _FIELDS.items()

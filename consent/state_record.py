@@ -14,7 +14,7 @@ from consent import encoding as wire
 from consent.errors import MalformedState
 from consent.eventlog.merkle import Frontier, hash_leaf
 from consent.state import Cluster, Link, Member, Override
-from consent.tenant_state import TenantState
+from consent.tenant_state import EnrolledSidecar, TenantState
 from consent.vocabulary.directive import Directive, Facts
 
 BUCKETS = 4096
@@ -52,6 +52,9 @@ _MEMBER = wire.record(
     ),
 )
 _CLUSTER = wire.record(Cluster, (("members", wire.sequence(_MEMBER)),))
+_SIDECAR = wire.record(
+    EnrolledSidecar, (("sidecar_id", wire.STRING), ("public_key", wire.HASH), ("enrolled_seq", wire.U64))
+)
 _TENANT = wire.record(
     TenantState,
     (
@@ -59,6 +62,7 @@ _TENANT = wire.record(
         ("version_seqs", wire.sequence(wire.pair(wire.U64, wire.U64))),
         ("drop_seqs", wire.sequence(wire.U64)),
         ("key_commitments", wire.sequence(wire.HASH)),
+        ("sidecars", wire.long_sequence(_SIDECAR)),
     ),
 )
 
@@ -90,8 +94,14 @@ def format_tenant(tenant: TenantState) -> bytes:
 
 
 def parse_tenant(record: bytes) -> TenantState:
-    """Read them back; raises MalformedState."""
+    """Read them back.
+
+    Raises:
+        MalformedState: Not canonical, or the sidecars are out of order.
+    """
     tenant: TenantState = _read(_TENANT, record)
+    if any(left.sidecar_id >= right.sidecar_id for left, right in pairwise(tenant.sidecars)):
+        raise MalformedState("the tenant's sidecars are out of order")
     return tenant
 
 

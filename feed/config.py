@@ -47,6 +47,12 @@ class LogSettings(SettingsModel):
     max_waiting_requests: int = Field(
         default=10_000, ge=1, description="Requests that may wait for the log; one more is answered RESOURCE_EXHAUSTED."
     )
+    receipts_seconds: float = Field(
+        default=2.0,
+        ge=0.05,
+        le=60,
+        description="How long signed acknowledgements wait for others before they are logged together, seconds.",
+    )
 
 
 class SyncListenerSettings(SettingsModel):

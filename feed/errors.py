@@ -109,6 +109,42 @@ class SidecarNotPermitted(FeedError):
     reason = "SIDECAR_NOT_PERMITTED"
 
 
+class SidecarRetired(FeedError):
+    """The sidecar was retired: it is served nothing until it is enrolled anew. Expected after it was replaced."""
+
+    reason = "SIDECAR_RETIRED"
+
+
+class SidecarUnknown(FeedError):
+    """No sidecar of this name is enrolled, or waits for approval. Expected: the operator's list is older."""
+
+    reason = "SIDECAR_UNKNOWN"
+
+
+class EnrolmentRefused(FeedError):
+    """The enrolment token is not one of this feed, another sidecar's, expired or used up."""
+
+    reason = "ENROLMENT_REFUSED"
+
+
+class AckRejected(FeedError):
+    """Root of what can be wrong with a sidecar's acknowledgement. Unexpected: somebody must look."""
+
+    reason = "ACK_REJECTED"
+
+
+class AckRootMismatch(AckRejected):
+    """A sidecar acknowledges another history than this log's."""
+
+    reason = "ACK_ROOT_MISMATCH"
+
+
+class AckSignatureInvalid(AckRejected):
+    """An acknowledgement is not signed by the key that the sidecar is enrolled with."""
+
+    reason = "ACK_SIGNATURE_INVALID"
+
+
 class ShuttingDown(FeedError):
     """The feed drains and takes no more work. Expected."""
 

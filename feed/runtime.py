@@ -13,8 +13,10 @@ from grpc_reflection.v1alpha import reflection
 
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
+from feed.audit import TrailMaker
 from feed.config import FeedSettings, Method
-from feed.grpc_api import feed_service, intake_service, policy_service
+from feed.enrolment import EnrolmentDesk
+from feed.grpc_api import audit_service, enrolment_service, feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
 from feed.intake.recorder import Recorder
@@ -22,7 +24,9 @@ from feed.intake.sources import Source
 from feed.log_store.sqlite import LogIdentity, SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
+from feed.receipts import ReceiptLog
 from feed.sequencer import Sequencer, SequencerLimits
+from feed.signing.enrolment_tokens import EnrolmentTokens
 from feed.signing.key_store import FeedKeys, load_keys
 from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
@@ -99,7 +103,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources = await _open_log(stack, settings, keys, clock)
+        log, sources, audit = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -111,7 +115,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, log, sync_service, sources, audit, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
@@ -120,8 +124,8 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
 
 async def _open_log(
     stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources]:
-    """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
+) -> tuple[Sequencer, feed_service.FeedSources, audit_service.AuditServicer]:
+    """The log, which is closed when the stack unwinds, and what sidecars and auditors are served from; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key)
     identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
     store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
@@ -142,9 +146,16 @@ async def _open_log(
     await progress.load()
     stack.push_async_callback(progress.close)
     proofs = LogTree(store, lambda: log.head)
-    return log, feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock
+    desk = EnrolmentDesk(log, store, EnrolmentTokens(keys.kek, settings.origin), clock, settings.origin)
+    await desk.load()
+    receipts = ReceiptLog(log, store, desk, proofs.root_hash, settings.origin, settings.event_log.receipts_seconds)
+    # What has come before the servers stopped is logged before the log is closed.
+    stack.push_async_callback(receipts.close)
+    sources = feed_service.FeedSources(
+        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, desk, receipts, clock
     )
+    trails = TrailMaker(log, store, proofs)
+    return log, sources, audit_service.AuditServicer(trails, log, store, desk, progress, clock, settings.origin)
 
 
 def _make_sequencer(
@@ -161,14 +172,18 @@ def _make_listeners(
     settings: FeedSettings,
     log: Sequencer,
     sync_service: feed_service.FeedServicer,
-    progress: ProgressBook,
+    sources: feed_service.FeedSources,
+    audit: audit_service.AuditServicer,
     keys: FeedKeys,
     clock: Clock,
 ) -> list[_Listener]:
     publisher = Publisher(log, clock, settings.origin)
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
-    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+    administration = policy_service.PolicyService(
+        publisher, log, _ADMINISTRATOR.name, identity, sources.progress.progress
+    )
+    enrolment = enrolment_service.EnrolmentServicer(sources.desk, _ADMINISTRATOR.name)
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
         return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
@@ -184,10 +199,22 @@ def _make_listeners(
     intakes = [
         _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
     ]
+    administer = _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR))
+
+    def register_administration(server: grpc.aio.Server) -> None:
+        administer(server)
+        audit_service.add_audit_service(audit, server)
+        enrolment_service.add_enrolment_service(enrolment, server)
+
     admin = _Listener(
         parse_address(settings.admin_address),
-        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
-        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        register_administration,
+        (
+            policy_service.SERVICE_NAME,
+            intake_service.SERVICE_NAME,
+            audit_service.SERVICE_NAME,
+            enrolment_service.SERVICE_NAME,
+        ),
         mode=0o600,
         reflect=settings.reflection,
     )

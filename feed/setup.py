@@ -19,7 +19,9 @@ from consent.eventlog.keys import (
 )
 from consent.eventlog.trust import Trust, TrustedKey, seal_trust
 from feed.errors import FeedError
+from feed.signing.enrolment_tokens import EnrolmentToken, EnrolmentTokens
 from feed.signing.key_store import FeedKeys, create_keys, load_keys
+from hosting.clock import SystemClock
 from hosting.development_ca import create_development_ca, development_files, issue_certificate
 from hosting.key_files import create_key_file, write_file_atomically
 from hosting.locks import create_directory
@@ -30,6 +32,9 @@ CACHE_KEY_USE = "cache-kek"
 
 TRUST_DOMAIN = "consentry.example"
 """In the names of the certificates made here."""
+
+FIRST_TOKEN_DAYS = 365
+"""How long the first sidecar's enrolment token is good for; it is used up by the first enrolment anyhow."""
 
 
 class FolderNotEmpty(FeedError):
@@ -74,8 +79,22 @@ def set_up(installation: Installation) -> None:
     _create_trust(directory / "trust", keys, installation)
     _create_certificates(directory / "tls", installation.sidecar_id)
     create_key_file(directory / "sidecar" / "cache.key", os.urandom(32), use=CACHE_KEY_USE)
+    create_enrolment_token(
+        directory / "sidecar" / "enrolment.token", keys, installation.origin, installation.sidecar_id
+    )
     _write_settings(directory / "feed" / "feed.yaml", "the feed", _feed_settings(installation))
     _write_settings(directory / "sidecar" / "sidecar.yaml", "the sidecar", _sidecar_settings(installation))
+
+
+def create_enrolment_token(path: Path, keys: FeedKeys, origin: str, sidecar_id: str) -> None:
+    """Write a token with which a sidecar that the log has never heard of may enrol.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    expires_at_ms = SystemClock().now_ms() + FIRST_TOKEN_DAYS * 86_400_000
+    token = EnrolmentTokens(keys.kek, origin).issue(EnrolmentToken(sidecar_id, 0, expires_at_ms))
+    write_file_atomically(path, f"{token}\n".encode("ascii"), 0o600)
 
 
 def _create_trust(directory: Path, keys: FeedKeys, installation: Installation) -> None:
@@ -151,6 +170,7 @@ def _sidecar_settings(installation: Installation) -> dict[str, object]:
             "key_files": [str(home / "cache.key")],
             "high_water_file": str(home / "high-water" / "mark"),
         },
+        "enrolment_token_file": str(home / "enrolment.token"),
         "journal": {"directory": str(home / "journal")},
         "listeners": [{"address": _socket(installation, "sidecar"), "callers": [{"name": "app", "detail": "full"}]}],
         "admin_address": _socket(installation, "sidecar-admin"),

@@ -160,6 +160,9 @@ def _describe(response: "decision_pb2.GetStatusResponse") -> dict[str, object]:
         "cache_generation": response.cache_generation,
         "journal_mode": response.journal_mode,
         "journal_backlog_records": response.journal_backlog_records,
+        "enrolled": response.enrolled,
+        "sidecar_key_id": response.sidecar_key_id.hex(),
+        "unconfirmed_receipts": response.unconfirmed_receipts,
         "version": response.version,
     }
 

@@ -170,6 +170,11 @@ class SidecarSettings(SettingsModel):
     sidecar_id: Name = Field(description="Name of this instance; the certificate towards the feed must carry it.")
     trust: TrustSettings = Field(description="Whom to believe.")
     feed: FeedSettings = Field(description="Where the log comes from.")
+    enrolment_token_file: Path | None = Field(
+        default=None,
+        description="File with the token of `consentry-feed sidecars token`, with which this instance's own key is enrolled; "
+        "read when it is needed. None: an operator approves.",
+    )
     cache: CacheSettings = Field(description="The encrypted local copy.")
     journal: JournalSettings = Field(description="The decision record.")
     listeners: tuple[ListenerSettings, ...] = Field(

@@ -112,6 +112,12 @@ class FeedRefused(SyncError):
     reason = "FEED_REFUSED"
 
 
+class RefusedAsRetired(FeedRefused):
+    """The feed's operator has retired this sidecar; it must be enrolled anew. Expected after it was replaced."""
+
+    reason = "SIDECAR_RETIRED"
+
+
 class FollowerFault(SyncError):
     """Following the feed failed in a way that nobody foresaw: a defect here. Answers go on, and the next attempt follows."""
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from consent.event import Event
+from consent.eventlog.acknowledgement import Receipt
 from consent.eventlog.merkle import Frontier
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -90,6 +91,22 @@ class VerifiedSnapshot:
     head: LogHead
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxChange:
+    """What a batch changes about the acknowledgements that the log does not hold yet.
+
+    Attributes:
+        owes_receipt: The size that the batch leads to is to be acknowledged.
+        confirmed_size: The log holds an acknowledgement of this size, so nothing up to it needs to be sent again; 0 for none.
+    """
+
+    owes_receipt: bool = False
+    confirmed_size: int = 0
+
+
+NO_CHANGE = OutboxChange()
+
+
 class Cache(Protocol):
     """The encrypted local copy, and the table in memory that answers from it.
 
@@ -126,12 +143,29 @@ class Cache(Protocol):
         """The cluster of a token; memory only."""
         ...
 
-    async def apply(self, batch: VerifiedBatch) -> None:
-        """Keep a batch durably, then put it in force. Raises CacheWriteFailed with nothing changed."""
+    async def apply(self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE) -> None:
+        """Keep a batch durably, with what it changes about the outbox, then put it in force.
+
+        Raises CacheWriteFailed with nothing changed.
+        """
         ...
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot) -> None:
+    async def load_snapshot(self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE) -> None:
         """Replace everything held. Raises CacheWriteFailed with nothing changed."""
+        ...
+
+    @property
+    def owes_receipt(self) -> bool:
+        """Whether something is in force that is to be acknowledged and was not: a crash came in between."""
+        ...
+
+    @property
+    def unconfirmed(self) -> Sequence[Receipt]:
+        """Acknowledgements that the log does not hold yet, by size."""
+        ...
+
+    def note_receipt(self, receipt: Receipt) -> None:
+        """Keep an acknowledgement until the log holds it, in place of whatever was owed; durable within about a second."""
         ...
 
     async def save_checkpoint(self, head: LogHead) -> None:
@@ -154,6 +188,11 @@ class Cache(Protocol):
     @property
     def private_key(self) -> bytes:
         """The sidecar's own X25519 private key of 32 bytes, made at the first start and kept sealed."""
+        ...
+
+    @property
+    def signing_seed(self) -> bytes:
+        """Seed of the sidecar's own Ed25519 key, 32 bytes, made at the first start and kept sealed."""
         ...
 
 
@@ -279,8 +318,8 @@ class FeedStream(Protocol):
         """What the feed sends, until it closes. Raises FeedUnavailable, FeedRefused or MalformedFrame."""
         ...
 
-    async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
-        """Say that this size is durable and in force."""
+    async def acknowledge(self, receipt: Receipt) -> None:
+        """Say that a size is durable and in force."""
         ...
 
     async def refuse(self, size: int, reason: str) -> None:
@@ -301,6 +340,10 @@ class Feed(Protocol):
 
     async def fetch_keys(self, recipient_public_key: bytes) -> bytes:
         """The sealed key ring."""
+        ...
+
+    async def enrol(self, public_key: bytes, possession: bytes, token: str) -> bool:
+        """Ask that this Ed25519 key be enrolled; False where an operator has to approve."""
         ...
 
     async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
@@ -338,6 +381,9 @@ class SidecarStatus:
         journal_backlog_records: Decisions not yet shipped.
         journal_mode: Durability of the record.
         version: Of the program.
+        is_enrolled: Its own key is enrolled in the log that it holds.
+        key_id: Of that key, 4 bytes.
+        unconfirmed_receipts: Signed acknowledgements that the log does not hold yet.
     """
 
     sidecar_id: str
@@ -352,6 +398,9 @@ class SidecarStatus:
     journal_backlog_records: int
     journal_mode: str
     version: str
+    is_enrolled: bool
+    key_id: bytes
+    unconfirmed_receipts: int
 
 
 StatusListener = Callable[[], None]

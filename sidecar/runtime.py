@@ -87,6 +87,9 @@ class RunningSidecar:
             journal_backlog_records=self.journal.backlog_records,
             journal_mode=self.settings.journal.mode,
             version=VERSION,
+            is_enrolled=self.follower.enrolment.is_enrolled,
+            key_id=self.follower.enrolment.key.key_id,
+            unconfirmed_receipts=len(cache.unconfirmed),
         )
 
     def is_ready(self) -> bool:
@@ -130,7 +133,7 @@ async def running_sidecar(
         journal = _open_journal(settings, keys, clock)
         stack.callback(journal.close)
         # 3. What follows the feed.
-        feed = GrpcFeed(settings.feed.address, _channel_credentials(settings.feed.tls), settings.sidecar_id)
+        feed = GrpcFeed(settings.feed.address, _channel_credentials(settings.feed.tls), settings.sidecar_id, VERSION)
         stack.push_async_callback(feed.close)
         trusted = TrustedLog(trust, cache.head)
         follower = _make_follower(settings, feed, cache, trusted, clock, boot_id, wake)
@@ -198,7 +201,7 @@ def _make_follower(
     boot_id: str,
     wake: asyncio.Event,
 ) -> Follower:
-    identity = FollowerIdentity(settings.sidecar_id, trusted.tenant)
+    identity = FollowerIdentity(settings.sidecar_id, trusted.tenant, settings.enrolment_token_file)
     backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
     return Follower(feed, cache, trusted, identity, clock, boot_id, backoff, wake.set)
 

@@ -95,3 +95,27 @@ class MalformedTrustFile(EventLogError):
     """A trust file has the wrong form or contradicts itself."""
 
     reason: ClassVar[str] = "MALFORMED_TRUST_FILE"
+
+
+class InvalidAcknowledgement(EventLogError):
+    """A sidecar's acknowledgement is not signed by its key, or a field of it is out of range."""
+
+    reason: ClassVar[str] = "INVALID_ACKNOWLEDGEMENT"
+
+
+class InvalidPossession(EventLogError):
+    """Whoever asks to be enrolled does not show that the private key is theirs."""
+
+    reason: ClassVar[str] = "INVALID_POSSESSION"
+
+
+class MalformedTrail(EventLogError):
+    """A trail's bytes have the wrong form."""
+
+    reason: ClassVar[str] = "MALFORMED_TRAIL"
+
+
+class InvalidTrail(EventLogError):
+    """The parts of a trail are genuine and do not make a chain."""
+
+    reason: ClassVar[str] = "INVALID_TRAIL"

@@ -40,6 +40,8 @@ class KeyKind(Enum):
     SOURCE = b"\xffconsentry/source/v1"
     #: A person who approves policies and overrides.
     APPROVER = b"\xffconsentry/approver/v1"
+    #: A sidecar, which acknowledges what it has in force.
+    SIDECAR = b"\xffconsentry/sidecar/v1"
 
 
 @dataclass(frozen=True, slots=True)

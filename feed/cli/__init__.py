@@ -10,6 +10,8 @@ from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
+from feed.cli.sidecars import fleet, sidecars_app
+from feed.cli.trail import trail, verify_trail
 
 app = typer.Typer(
     name="consentry-feed",
@@ -28,6 +30,10 @@ app.command()(serve)
 app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
+app.command()(fleet)
+app.command()(trail)
+app.command("verify-trail")(verify_trail)
+app.add_typer(sidecars_app, name="sidecars")
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2
 
+from consent.eventlog.acknowledgement import NO_STATE_ROOT, Receipt
 from consent.eventlog.merkle import EMPTY_ROOT_HASH, HASH_BYTES
 from feed.errors import InvalidRequest
 from feed.ports import Snapshot, StoredEntry
@@ -75,3 +76,15 @@ def decode_hello(request: feed_pb2.SubscribeRequest) -> feed_pb2.Hello:
     if len(hello.root_hash) != HASH_BYTES:
         raise InvalidRequest(f"root_hash: must be {HASH_BYTES} bytes")
     return hello
+
+
+def decode_ack(sidecar_id: str, ack: feed_pb2.Ack) -> Receipt:
+    """An acknowledgement of the sidecar whose stream it came on; neither root nor signature is checked.
+
+    Raises:
+        InvalidRequest: A hash has no form that one can have.
+    """
+    state_root = ack.state_root or NO_STATE_ROOT
+    if len(ack.root_hash) != HASH_BYTES or len(state_root) != HASH_BYTES:
+        raise InvalidRequest(f"ack: root_hash and state_root must be {HASH_BYTES} bytes")
+    return Receipt(sidecar_id, ack.size, ack.root_hash, state_root, ack.applied_at_ms, ack.signature)

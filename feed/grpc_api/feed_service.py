@@ -13,8 +13,10 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.merkle import EMPTY_ROOT_HASH
 from consent.key_ring import KeyRing, seal_key_ring
-from feed.errors import EntryUnknown, InvalidRequest, ShuttingDown
+from feed.enrolment import EnrolmentDesk
+from feed.errors import AckRejected, EntryUnknown, InvalidRequest, ShuttingDown
 from feed.grpc_api.feed_codec import (
+    decode_ack,
     decode_hello,
     encode_entry,
     encode_heartbeat,
@@ -27,7 +29,8 @@ from feed.grpc_api.peers import verify_sidecar
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
 from feed.log_store.port import Acknowledgement
-from feed.ports import FeedHead, Log, Snapshots
+from feed.ports import Log, Snapshots
+from feed.receipts import ReceiptLog
 from hosting.clock import Clock
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -61,7 +64,9 @@ class FeedSources:
         snapshots: Folded states.
         proofs: Out of the stored tree.
         key_ring: Returns the tenant's keys as of now.
-        progress: Where acknowledgements go.
+        progress: How far each sidecar says it is.
+        desk: Which sidecars are enrolled.
+        receipts: Where their signed acknowledgements go.
         clock: Where the time comes from.
     """
 
@@ -70,6 +75,8 @@ class FeedSources:
     proofs: Proofs
     key_ring: Callable[[], KeyRing]
     progress: ProgressBook
+    desk: EnrolmentDesk
+    receipts: ReceiptLog
     clock: Clock
 
 
@@ -121,12 +128,14 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             InvalidRequest: A message that the protocol does not have at that place.
             ShuttingDown: The feed stops.
             SidecarNotPermitted: The certificate names another sidecar.
+            SidecarRetired: The sidecar was retired, before or meanwhile.
+            AckRejected: An acknowledgement is about another history, or not signed by the enrolled key.
             LogBehindSidecar, LogFork: The sidecar's log is not a prefix of this one.
         """
         # 1. Who it is, and what it holds.
         requests = aiter(request_iterator)
         hello = await self._read_hello(requests)
-        self._verify(context, hello.sidecar_id)
+        self._verify_served(context, hello.sidecar_id)
         await self._verify_prefix(hello)
         # What it held before it was cut off is in force there, acknowledged or not.
         self._note_held(hello.sidecar_id, hello.size, applied_at_ms=0)
@@ -139,11 +148,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         changed = asyncio.Event()
         end_watch = self._log.watch(changed.set)
         self._open_streams.add(changed)
+        self._sources.progress.note_version(hello.sidecar_id, hello.version)
         with self._sources.progress.open_stream(hello.sidecar_id):
             reader = asyncio.create_task(self._read_answers(hello.sidecar_id, requests))
             reader.add_done_callback(lambda _: changed.set())
             try:
-                async with aclosing(self._follow(hello.size, changed, reader)) as responses:
+                async with aclosing(self._follow(hello, changed, reader)) as responses:
                     async for response in responses:
                         yield response
             finally:
@@ -156,7 +166,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: feed_pb2.GetSnapshotRequest, context: Context
     ) -> AsyncIterator[feed_pb2.GetSnapshotResponse]:
         """Send the newest folded state, header first."""
-        self._verify(context, request.sidecar_id)
+        self._verify_served(context, request.sidecar_id)
         snapshot = await self._sources.snapshots.newest()
         yield encode_snapshot_header(snapshot)
         number = 0
@@ -166,7 +176,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
 
     async def GetKeys(self, request: feed_pb2.GetKeysRequest, context: Context) -> feed_pb2.GetKeysResponse:
         """Seal the tenant's keys to the sidecar's public key."""
-        self._verify(context, request.sidecar_id)
+        self._verify_served(context, request.sidecar_id)
         sealed = seal_key_ring(
             self._sources.key_ring(),
             request.recipient_public_key,
@@ -199,6 +209,18 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         proof = await self._sources.proofs.consistency_proof(request.old_size, request.new_size)
         return feed_pb2.GetConsistencyProofResponse(consistency_proof=proof)
 
+    async def Enrol(self, request: feed_pb2.EnrolRequest, context: Context) -> feed_pb2.EnrolResponse:
+        """Enrol a sidecar's own key, with a token at once, without one after approval."""
+        self._verify(context, request.sidecar_id)
+        seq = await self._sources.desk.enrol(
+            request.sidecar_id, request.public_key, request.possession, request.enrolment_token
+        )
+        return feed_pb2.EnrolResponse(enrolled=seq is not None, seq=seq or 0)
+
+    def _verify_served(self, context: Context, sidecar_id: str) -> None:
+        self._verify(context, sidecar_id)
+        self._sources.desk.verify_not_retired(sidecar_id)
+
     def _verify(self, context: Context, sidecar_id: str) -> None:
         verify_sidecar(context, sidecar_id, trust_domain=self._trust_domain, is_local_trusted=self._trusted_local)
 
@@ -224,15 +246,16 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             raise LogFork("root_hash: this log had another root at that size")
 
     async def _follow(
-        self, size: int, changed: asyncio.Event, reader: asyncio.Task[None]
+        self, hello: feed_pb2.Hello, changed: asyncio.Event, reader: asyncio.Task[None]
     ) -> AsyncGenerator[feed_pb2.SubscribeResponse]:
-        sent_note = b""
+        size, sent_note = hello.size, b""
         while True:
             changed.clear()
             if self._is_closing:
                 raise ShuttingDown("the feed ends its streams")
             if reader.done() and reader.exception() is not None:
                 reader.result()
+            self._sources.desk.verify_not_retired(hello.sidecar_id)
             # One head for the whole way: its checkpoint must be for exactly the size at which the batch ends.
             head = self._log.head
             if size == head.size and sent_note != head.checkpoint_note:
@@ -248,16 +271,21 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         async for request in requests:
             match request.WhichOneof("message"):
                 case "ack":
-                    self._acknowledge(sidecar_id, request.ack, self._log.head)
+                    await self._acknowledge(sidecar_id, request.ack)
                 case "nack":
                     self._refuse(sidecar_id, request.nack)
                 case _:
                     raise InvalidRequest("message: only ack and nack may follow the hello")
 
-    def _acknowledge(self, sidecar_id: str, ack: feed_pb2.Ack, head: FeedHead) -> None:
-        if ack.size > head.size:
-            raise InvalidRequest("ack.size: the log is not that large")
-        self._note_held(sidecar_id, ack.size, max(0, ack.applied_at_ms))
+    async def _acknowledge(self, sidecar_id: str, ack: feed_pb2.Ack) -> None:
+        try:
+            await self._sources.receipts.take(decode_ack(sidecar_id, ack))
+        except AckRejected as error:
+            fields = {"sidecar_id": sidecar_id, "size": ack.size, "reason": error.reason}
+            _LOGGER.error("a sidecar's acknowledgement is refused", extra={"fields": fields})
+            self._sources.progress.refuse(sidecar_id, error.reason)
+            raise
+        self._note_held(sidecar_id, ack.size, ack.applied_at_ms)
 
     def _note_held(self, sidecar_id: str, size: int, applied_at_ms: int) -> None:
         now_ms = self._sources.clock.now_ms()

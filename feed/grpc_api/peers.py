@@ -28,10 +28,15 @@ def verify_sidecar(
         InvalidRequest: The name has no form that a sidecar's can have.
         SidecarNotPermitted: It is not the caller's.
     """
-    if not _SIDECAR_ID.fullmatch(sidecar_id):
-        raise InvalidRequest("sidecar_id: must be 1 to 253 letters, digits, dots, hyphens or underscores")
+    verify_sidecar_id(sidecar_id)
     identities = peer_identities(context.auth_context())
     if not identities and is_local_trusted and context.peer().startswith("unix:"):
         return
     if not trust_domain or f"spiffe://{trust_domain}/sidecar/{sidecar_id}" not in identities:
         raise SidecarNotPermitted("sidecar_id: is not the name in the certificate")
+
+
+def verify_sidecar_id(sidecar_id: str) -> None:
+    """Raise InvalidRequest for a name that no sidecar can have."""
+    if not _SIDECAR_ID.fullmatch(sidecar_id):
+        raise InvalidRequest("sidecar_id: must be 1 to 253 letters, digits, dots, hyphens or underscores")

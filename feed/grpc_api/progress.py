@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from feed.errors import LogStoreError
 from feed.log_store.port import Acknowledgement, LogStore
 
 _LOGGER: Final = logging.getLogger(__name__)
+_VERSION: Final = re.compile(r"[0-9A-Za-z.+-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class SidecarProgress:
         acknowledged_at_ms: Unix ms, by the feed's clock, at which that came; 0 for never.
         connected: It has a stream open now.
         last_nack_reason: Why it last refused what it was sent; empty once it has acknowledged more.
+        version: Of its program, as it said when it connected last; empty while it has not.
     """
 
     sidecar_id: str
@@ -31,6 +34,7 @@ class SidecarProgress:
     acknowledged_at_ms: int = 0
     connected: bool = False
     last_nack_reason: str = ""
+    version: str = ""
 
 
 class ProgressBook:
@@ -48,6 +52,7 @@ class ProgressBook:
         self._save_seconds = save_seconds
         self._known: dict[str, SidecarProgress] = {}
         self._streams: Counter[str] = Counter()
+        self._versions: dict[str, str] = {}
         self._unsaved: dict[str, Acknowledgement] = {}
         self._saving: asyncio.Task[None] | None = None
 
@@ -60,7 +65,12 @@ class ProgressBook:
         """Every sidecar that was ever heard of, by name."""
         names = sorted({*self._known, *self._streams})
         return [
-            replace(self._known.get(name) or SidecarProgress(name), connected=self._streams[name] > 0) for name in names
+            replace(
+                self._known.get(name) or SidecarProgress(name),
+                connected=self._streams[name] > 0,
+                version=self._versions.get(name, ""),
+            )
+            for name in names
         ]
 
     @property
@@ -76,6 +86,10 @@ class ProgressBook:
             yield
         finally:
             self._streams[sidecar_id] -= 1
+
+    def note_version(self, sidecar_id: str, version: str) -> None:
+        """Note which version a sidecar says it is; what has no form that a version has is dropped, since status shows it."""
+        self._versions[sidecar_id] = version if _VERSION.fullmatch(version) else ""
 
     def acknowledge(self, ack: Acknowledgement) -> None:
         """Note that a sidecar holds this much; less than it has acknowledged before changes nothing."""

@@ -7,7 +7,7 @@ from typing import Final
 from grpc import StatusCode
 
 from consent.errors import ConsentError, InvalidIdentifier
-from consent.eventlog.errors import EventLogError
+from consent.eventlog.errors import EventLogError, InvalidPossession
 from consent.key_ring import InvalidKeyRing
 from consent.policy import PolicyError
 from feed import errors
@@ -26,6 +26,11 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.EntryUnknown: StatusCode.NOT_FOUND,
         errors.SourceNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.SidecarNotPermitted: StatusCode.PERMISSION_DENIED,
+        errors.SidecarRetired: StatusCode.PERMISSION_DENIED,
+        errors.SidecarUnknown: StatusCode.NOT_FOUND,
+        errors.EnrolmentRefused: StatusCode.PERMISSION_DENIED,
+        errors.AckSignatureInvalid: StatusCode.PERMISSION_DENIED,
+        InvalidPossession: StatusCode.INVALID_ARGUMENT,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
@@ -35,6 +40,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.ClusterTooLarge: StatusCode.FAILED_PRECONDITION,
         LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
         LogFork: StatusCode.FAILED_PRECONDITION,
+        errors.AckRejected: StatusCode.FAILED_PRECONDITION,
+        errors.AckRootMismatch: StatusCode.FAILED_PRECONDITION,
         # Somebody else was faster: read again and decide anew.
         errors.PolicyConflict: StatusCode.ABORTED,
         # For now: the same request may pass later.

@@ -5,6 +5,7 @@ from typing import Final
 import aiosqlite
 
 from feed.errors import CorruptLog, ForeignLog
+from feed.log_store import fleet_index
 
 #: "Cons": says in the file's header whose it is.
 APPLICATION_ID: Final = 0x436F6E73
@@ -15,6 +16,7 @@ APPLICATION_ID: Final = 0x436F6E73
 #: * `node.position`: a node's in-order number, so that a growing tree only appends (`feed.log_store.tree`).
 #: * `cluster`: one row for each person; `member` leads from every further token of a linked person to that row.
 #: * `request`: under a keyed hash, since a source may build its idempotency keys from identifiers.
+#: * `enrolment`, `receipt`: where the log speaks of a sidecar (`feed.log_store.fleet_index`).
 _STEPS: Final = (
     (
         """CREATE TABLE identity (
@@ -37,6 +39,7 @@ _STEPS: Final = (
             sidecar_id TEXT PRIMARY KEY, size INTEGER NOT NULL,
             applied_at_ms INTEGER NOT NULL, received_at_ms INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
+        *fleet_index.SCHEMA,
     ),
 )
 SCHEMA_VERSION: Final = len(_STEPS)

@@ -115,6 +115,32 @@ class Acknowledgement:
     received_at_ms: int
 
 
+class EnrolmentChange(NamedTuple):
+    """The last ENROL or RETIRE of a sidecar.
+
+    Attributes:
+        sidecar_id: Which one.
+        seq: Of the entry.
+        is_retired: It is a RETIRE.
+    """
+
+    sidecar_id: str
+    seq: int
+    is_retired: bool
+
+
+class ReceiptPlace(NamedTuple):
+    """Where an acknowledgement stands in the log.
+
+    Attributes:
+        size: That it acknowledges.
+        receipts_seq: Seq of the RECEIPTS entry.
+    """
+
+    size: int
+    receipts_seq: int
+
+
 class LogStore(Protocol):
     """A durable store of one log. Whoever reads sees what was committed, never half a batch.
 
@@ -171,6 +197,16 @@ class LogStore(Protocol):
 
     async def load_acknowledgements(self) -> Sequence[Acknowledgement]:
         """The newest of each sidecar."""
+        ...
+
+    async def load_enrolments(self) -> Sequence[EnrolmentChange]:
+        """The last ENROL or RETIRE of every sidecar that the log ever named."""
+        ...
+
+    async def find_receipt(
+        self, sidecar_id: str, size: int, after_seq: int, *, newest: bool = False
+    ) -> ReceiptPlace | None:
+        """The sidecar's smallest logged acknowledgement of at least `size`, or its largest, in an entry behind `after_seq`."""
         ...
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from consent.errors import ConsentError
 from consent.eventlog.errors import MalformedFrontier
 from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
 from consent.state_record import format_tenant, parse_tenant
+from consent.tenant_state import TenantState
 from feed.errors import CorruptLog
 from feed.log_store.port import LoggedRequest, RequestName, StoredHead
 from feed.log_store.sealing import Sealer
@@ -36,6 +37,8 @@ class RowCodec:
     def __init__(self, sealer: Sealer, index_key: bytes) -> None:
         self._sealer = sealer
         self._index_key = index_key
+        # A tenant's record is as long as its list of sidecars, and seldom another one than in the commit before.
+        self._tenant_hash: tuple[TenantState, bytes] | None = None
 
     def entry_row(self, entry: StoredEntry) -> Row:
         """(seq, type, sealed)."""
@@ -88,9 +91,14 @@ class RowCodec:
         """(version, frontier, checkpoint_note, checkpoint_time_ms, sealed)."""
         frontier = head.frontier.to_bytes()
         place = _head_place(head.version, head.checkpoint_time_ms, frontier, head.checkpoint_note)
-        content = sha256(format_tenant(head.tenant)).digest() + head.state_sum
+        content = self._hash_tenant(head.tenant) + head.state_sum
         sealed = self._sealer.seal(place, content)
         return head.version, frontier, head.checkpoint_note, head.checkpoint_time_ms, sealed
+
+    def _hash_tenant(self, tenant: TenantState) -> bytes:
+        if self._tenant_hash is None or self._tenant_hash[0] is not tenant:
+            self._tenant_hash = tenant, sha256(format_tenant(tenant)).digest()
+        return self._tenant_hash[1]
 
     def tenant_row(self, head: StoredHead) -> Row:
         """(sealed,)."""

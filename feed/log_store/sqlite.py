@@ -13,9 +13,19 @@ from consent import encoding as wire
 from consent.eventlog.keys import VerifierKey
 from consent.eventlog.proof import root_from_nodes
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
+from feed.log_store import fleet_index
 from feed.log_store.database import Database, write_rows
 from feed.log_store.migrations import migrate
-from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
+from feed.log_store.port import (
+    Acknowledgement,
+    Batch,
+    ClusterRow,
+    EnrolmentChange,
+    LoggedRequest,
+    ReceiptPlace,
+    RequestName,
+    StoredHead,
+)
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
 from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
 from feed.log_store.tree import needed_nodes, node_position, node_reader
@@ -131,6 +141,7 @@ class SqliteLog:
             await write_rows(connection, "INSERT OR REPLACE INTO cluster VALUES (?, ?)", clusters)
             await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", changes.members.items())
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
+            await fleet_index.write_index(connection, batch.entries)
 
     async def find_requests(self, names: Collection[RequestName]) -> Mapping[RequestName, LoggedRequest]:
         """See `LogStore`."""
@@ -213,6 +224,18 @@ class SqliteLog:
             )
             for sidecar_id, *numbers in found
         ]
+
+    async def load_enrolments(self) -> Sequence[EnrolmentChange]:
+        """See `LogStore`."""
+        async with self._database.reading() as connection:
+            return await fleet_index.load_enrolments(connection)
+
+    async def find_receipt(
+        self, sidecar_id: str, size: int, after_seq: int, *, newest: bool = False
+    ) -> ReceiptPlace | None:
+        """See `LogStore`."""
+        async with self._database.reading() as connection:
+            return await fleet_index.find_receipt(connection, sidecar_id, size, after_seq, newest=newest)
 
     async def _write_head(self, connection: aiosqlite.Connection, batch: Batch) -> None:
         row = self._rows.head_row(batch.head)

@@ -73,12 +73,15 @@ class DurableCache:
         await _write(writer, statements)
         return cls(writer, keys, staged.generation, manifest, secrets, boot_count=1)
 
-    async def append(self, batch: VerifiedBatch, new_tenant: TenantState | None) -> None:
+    async def append(
+        self, batch: VerifiedBatch, new_tenant: TenantState | None, others: Sequence[Statement] = ()
+    ) -> None:
         """Add a batch.
 
         Args:
             batch: Follows what is held; with events.
             new_tenant: The tenant's state where the batch changes it.
+            others: Statements of the outbox that belong to the batch.
         """
         first_seq, last_seq = batch.events[0].seq, batch.events[-1].seq
         sealed = self._generation.seal_delta(first_seq, last_seq, format_delta(batch.events))
@@ -89,7 +92,7 @@ class DurableCache:
             delta_count=self.manifest.delta_count + 1,
             deltas_hash=chain(self.manifest.deltas_hash, sealed),
         )
-        statements: list[Statement] = [(ADD_DELTA, [(first_seq, last_seq, sealed)])]
+        statements: list[Statement] = [(ADD_DELTA, [(first_seq, last_seq, sealed)]), *others]
         if new_tenant is not None:
             statement, tenant_hash = self._generation.meta_statement("tenant", format_tenant(new_tenant))
             statements.append(statement)
@@ -105,6 +108,10 @@ class DurableCache:
         statement, secrets_hash = self._generation.meta_statement("secrets", format_secrets(secrets))
         await self._commit([statement], replace(self.manifest, secrets_hash=secrets_hash))
         self.secrets = secrets
+
+    async def keep_outbox(self, statements: Sequence[Statement]) -> None:
+        """Write to the outbox alone, which the manifest does not bind."""
+        await self._writer.commit(statements)
 
     async def rewrap_key(self) -> None:
         """Wrap the data key anew, if the key provider has a newer key."""
@@ -132,13 +139,16 @@ class DurableCache:
             await self.clean_up()
             raise
 
-    async def switch(self, staged: StagedTable, head: LogHead, base_size: int) -> None:
+    async def switch(
+        self, staged: StagedTable, head: LogHead, base_size: int, others: Sequence[Statement] = ()
+    ) -> None:
         """Make a staged generation the one in force.
 
         Args:
             staged: What `stage` wrote.
             head: What is held from now on.
             base_size: The log size of the staged table. Deltas behind it are sealed anew under the new generation's key.
+            others: Statements of the outbox that belong to the change.
 
         Raises:
             CorruptCache: A delta in the file is no longer authentic.
@@ -150,7 +160,7 @@ class DurableCache:
                 deltas.append((first_seq, last_seq, staged.generation.seal_delta(first_seq, last_seq, delta_bytes)))
         statements, manifest = _switch_statements(staged, head, self.secrets, base_size, deltas, self._boot_count)
         # A crash before this commit leaves the older generation in force, after it the new one; the other's segments mean nothing.
-        await _write(self._writer, statements)
+        await _write(self._writer, [*others, *statements])
         self._generation.data_key.wipe()
         self._generation, self.manifest = staged.generation, manifest
 

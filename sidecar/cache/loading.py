@@ -35,6 +35,7 @@ _ALL = 2**63 - 1
 
 SELECT_SEGMENTS = "SELECT number, blob FROM segment WHERE generation = ? AND number >= ? AND number < ? ORDER BY number"
 SELECT_DELTAS = "SELECT first_seq, last_seq, blob FROM delta WHERE first_seq > ? ORDER BY first_seq"
+SELECT_OUTBOX = "SELECT seq, blob FROM receipt_outbox ORDER BY seq"
 
 _DAMAGE = {
     sqlite3.SQLITE_ERROR,
@@ -59,6 +60,7 @@ class CacheContent:
     secrets: Secrets
     table: Table
     overlay: dict[bytes, Cluster]
+    outbox_rows: list[tuple[int, bytes]]
 
 
 def read_cache_file(path: Path, keys: KeyProvider, identity: CacheIdentity) -> CacheContent | int:
@@ -129,7 +131,10 @@ def _read_content(connection: sqlite3.Connection, keys: KeyProvider, identity: C
         overlay = fold_events(events, table.find, tenant.drop_seqs)
     except ConsentError as error:
         raise CorruptCache(f"what the cache holds cannot be read by this version: {error.reason}") from None
-    return CacheContent(version, generation, manifest, tenant, parse_secrets(secrets_bytes), table, overlay)
+    # 5. What the manifest does not bind, since a signature does.
+    outbox_rows = [(size, blob) for size, blob in _typed(connection.execute(SELECT_OUTBOX), int, bytes)]
+    secrets = parse_secrets(secrets_bytes)
+    return CacheContent(version, generation, manifest, tenant, secrets, table, overlay, outbox_rows)
 
 
 def _value(meta: dict[str, bytes], name: str) -> bytes:

@@ -5,7 +5,8 @@ Version 1:
 * `meta(name, value)`: `key` and `key_copy` (the wrapped data key, twice), `manifest`, `tenant`, `secrets`, all sealed;
 * `segment(generation, number, blob)`: the table; rows of another generation than the manifest's are left over and mean nothing;
 * `delta(first_seq, last_seq, blob)`: one run of events each, since the segments;
-* `receipt_outbox(seq, blob)`: receipts that still have to reach the feed.
+* `receipt_outbox(seq, blob)`: acknowledgements that the log does not hold yet, by size. They are signed and tell nothing about anybody,
+  so they are not sealed; an empty one is owed.
 """
 
 import sqlite3

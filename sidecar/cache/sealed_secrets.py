@@ -12,11 +12,13 @@ class Secrets:
     """What the sidecar keeps sealed besides the state.
 
     Attributes:
-        private_key: Its X25519 private key, 32 bytes.
+        private_key: Its X25519 private key, 32 bytes: the tenant's keys are sealed to it.
+        signing_seed: Seed of its Ed25519 key, 32 bytes: it signs acknowledgements.
         key_ring: The tenant's keys, None before they first came.
     """
 
     private_key: bytes
+    signing_seed: bytes
     key_ring: KeyRing | None = None
 
     def __repr__(self) -> str:
@@ -33,7 +35,9 @@ def _read_ring(data: bytes, at: int) -> tuple[KeyRing, int]:
 
 
 _KEY_RING = wire.Field("key ring", lambda ring: wire.BLOB.write(format_key_ring(ring)), _read_ring)
-_SECRETS = wire.record(Secrets, (("private_key", wire.HASH), ("key_ring", wire.optional(_KEY_RING))))
+_SECRETS = wire.record(
+    Secrets, (("private_key", wire.HASH), ("signing_seed", wire.HASH), ("key_ring", wire.optional(_KEY_RING)))
+)
 
 
 def format_secrets(secrets: Secrets) -> bytes:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from consent.eventlog.acknowledgement import Receipt
 from consent.key_ring import KeyRing
 from consent.policy import Policy
 from consent.state import Cluster
@@ -26,16 +28,27 @@ from sidecar.cache.high_water import HighWaterFile
 from sidecar.cache.identity import CacheIdentity
 from sidecar.cache.mark_keeping import MarkKeeper
 from sidecar.cache.opening import Opened, open_or_set_aside
+from sidecar.cache.receipt_outbox import ReceiptOutbox
 from sidecar.cache.sealed_secrets import Secrets
 from sidecar.cache.size_waiters import SizeWaiters
 from sidecar.cache.table import Table
 from sidecar.cache.table_building import build_table, merge_table
 from sidecar.cache.writer import CacheWriter
 from sidecar.errors import CacheError, CacheWriteFailed, CorruptCache
-from sidecar.ports import EMPTY_HEAD, KeyProvider, LogHead, VerifiedBatch, VerifiedSnapshot
+from sidecar.ports import (
+    EMPTY_HEAD,
+    NO_CHANGE,
+    KeyProvider,
+    LogHead,
+    OutboxChange,
+    VerifiedBatch,
+    VerifiedSnapshot,
+)
 
 CHECKPOINT_INTERVAL_MS = 5_000
 """A checkpoint alone is written no more often; half of what is promised, so that a slow disk does not break the promise."""
+OUTBOX_DELAY_SECONDS = 0.5
+"""How long an acknowledgement may wait to be written; until then a crash makes it one with a later time."""
 MERGE_AFTER_ENTRIES = 50_000
 """Entries behind the table after which it is merged: they are folded anew at each start."""
 
@@ -67,9 +80,16 @@ class EncryptedCache:
     """The sidecar's cache (`sidecar.ports.Cache`). Use `open`; until `close`, a task of its own merges and keeps what is pending."""
 
     def __init__(
-        self, durable: DurableCache, in_force: _InForce, marks: MarkKeeper, clock: Clock, merge_after_entries: int
+        self,
+        durable: DurableCache,
+        in_force: _InForce,
+        outbox: ReceiptOutbox,
+        marks: MarkKeeper,
+        clock: Clock,
+        merge_after_entries: int,
     ) -> None:
         self._durable = durable
+        self._outbox = outbox
         self._in_force = in_force
         self._marks = marks
         self._clock = clock
@@ -123,13 +143,13 @@ class EncryptedCache:
             opened = await asyncio.to_thread(open_or_set_aside, path, keys, identity, high_water, clock)
             writer = await CacheWriter.open(path, opened.schema_version)
             try:
-                durable, in_force = await _start(opened, writer, keys, identity)
+                durable, in_force, outbox = await _start(opened, writer, keys, identity)
                 marks = MarkKeeper(high_water, clock)
                 await marks.keep(durable.manifest, at_once=True)
             except BaseException:
                 await writer.close()
                 raise
-            cache = cls(durable, in_force, marks, clock, merge_after_entries)
+            cache = cls(durable, in_force, outbox, marks, clock, merge_after_entries)
             cache._on_close = stack.pop_all()
             return cache
 
@@ -141,6 +161,7 @@ class EncryptedCache:
             with self._on_close:
                 if self._is_checkpoint_pending:
                     await self._keep_checkpoint()
+                await self._keep_outbox()
                 async with self._changing:
                     await self._marks.keep(self._durable.manifest, at_once=True)
                     await self._durable.close()
@@ -180,21 +201,41 @@ class EncryptedCache:
         """The sidecar's own X25519 private key of 32 bytes."""
         return self._durable.secrets.private_key
 
+    @property
+    def signing_seed(self) -> bytes:
+        """Seed of the sidecar's own Ed25519 key, 32 bytes."""
+        return self._durable.secrets.signing_seed
+
+    @property
+    def owes_receipt(self) -> bool:
+        """Whether something is in force that is to be acknowledged and was not."""
+        return self._outbox.is_owed
+
+    @property
+    def unconfirmed(self) -> tuple[Receipt, ...]:
+        """Acknowledgements that the log does not hold yet, by size."""
+        return self._outbox.receipts
+
+    def note_receipt(self, receipt: Receipt) -> None:
+        """Keep an acknowledgement until the log holds it; durable with the next batch, or within about a second."""
+        self._outbox.note(receipt)
+        self._work.set()
+
     def find(self, token: bytes) -> Cluster | None:
         """The cluster of a token; memory only."""
         in_force = self._in_force
         return in_force.overlay.get(token) or in_force.table.find(token)
 
-    async def apply(self, batch: VerifiedBatch) -> None:
+    async def apply(self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE) -> None:
         """Keep a batch durably, then put it in force. A caller that is cancelled does not stop it half-way.
 
         Raises:
             CacheWriteFailed: Nothing changed.
             ValueError: The batch does not follow what is held: a bug, `trusted_log` has checked it.
         """
-        await asyncio.shield(self._apply(batch))
+        await asyncio.shield(self._apply(batch, change))
 
-    async def _apply(self, batch: VerifiedBatch) -> None:
+    async def _apply(self, batch: VerifiedBatch, change: OutboxChange) -> None:
         async with self._changing:
             before, head = self._in_force, batch.head
             seqs = [logged.seq for logged in batch.events]
@@ -205,17 +246,19 @@ class EncryptedCache:
             new_tenant = head.tenant if head.tenant != before.head.tenant else None
             policy = before.policy if new_tenant is None else await asyncio.to_thread(new_tenant.load_policy)
             added = sum(token not in before.overlay and not before.table.has(token) for token in changed)
-            await self._durable.append(batch, new_tenant)
+            writing = self._outbox.prepare(change, head.size)
+            await self._durable.append(batch, new_tenant, writing.statements)
             # From here to the end of the block nothing waits: checks see all of the batch or nothing.
             self._in_force = replace(before, added=before.added + added, head=head, policy=policy)
             before.overlay.update(changed)
+            self._outbox.take(writing)
             self._note_kept_checkpoint()
             if head.size >= self._merge_at_size:
                 self._work.set()
         self._waiters.announce(head.size)
         await self._marks.keep(self._durable.manifest)
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot) -> None:
+    async def load_snapshot(self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE) -> None:
         """Replace everything held by a verified snapshot.
 
         Raises:
@@ -226,12 +269,16 @@ class EncryptedCache:
             built = await asyncio.to_thread(build_table, snapshot.records)
             policy = await asyncio.to_thread(snapshot.head.tenant.load_policy)
             staged = await self._durable.stage(built)
-            await asyncio.shield(self._switch_to_snapshot(staged, snapshot.head, policy))
+            await asyncio.shield(self._switch_to_snapshot(staged, snapshot.head, policy, change))
             await self._durable.clean_up()
 
-    async def _switch_to_snapshot(self, staged: StagedTable, head: LogHead, policy: Policy | None) -> None:
+    async def _switch_to_snapshot(
+        self, staged: StagedTable, head: LogHead, policy: Policy | None, change: OutboxChange
+    ) -> None:
         async with self._changing:
-            await self._durable.switch(staged, head, head.size)
+            writing = self._outbox.prepare(change, head.size)
+            await self._durable.switch(staged, head, head.size, writing.statements)
+            self._outbox.take(writing)
             self._in_force = _InForce(staged.built.table, {}, 0, head, policy)
             self._merge_at_size = head.size + self._merge_after_entries
             self._is_intact = True
@@ -304,12 +351,31 @@ class EncryptedCache:
                 await self._merge_or_postpone()
             if self._is_checkpoint_pending and self._checkpoint_due_in_ms() <= 0:
                 await self._keep_checkpoint()
+            if self._outbox.is_unsaved:
+                # A batch that comes meanwhile, as it does under load, takes the acknowledgement with it.
+                await asyncio.sleep(OUTBOX_DELAY_SECONDS)
+                await self._keep_outbox()
             await self._marks.keep(self._durable.manifest)
             waits_ms = [self._checkpoint_due_in_ms()] if self._is_checkpoint_pending else []
             waits_ms += self._marks.due_in_ms(self._durable.manifest)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(waits_ms) / 1000 if waits_ms else None):
                     await self._work.wait()
+
+    async def _keep_outbox(self) -> None:
+        await asyncio.shield(self._keep_outbox_now())
+
+    async def _keep_outbox_now(self) -> None:
+        async with self._changing:
+            writing = self._outbox.prepare(NO_CHANGE, 0)
+            if not writing.statements:
+                return
+            try:
+                await self._durable.keep_outbox(writing.statements)
+            except CacheWriteFailed as error:
+                _log.warning("acknowledgements are not kept yet; after a restart they would be made anew: %s", error)
+                return
+            self._outbox.take(writing)
 
     async def _merge_or_postpone(self) -> None:
         try:
@@ -358,13 +424,14 @@ def _prepare_mark(path: Path | None, keys: KeyProvider, identity: CacheIdentity)
 
 async def _start(
     opened: Opened, writer: CacheWriter, keys: KeyProvider, identity: CacheIdentity
-) -> tuple[DurableCache, _InForce]:
+) -> tuple[DurableCache, _InForce, ReceiptOutbox]:
     content = opened.content
     if content is None:
         built = build_table(())
-        secrets = Secrets(X25519PrivateKey.generate().private_bytes_raw())
+        signing_key = Ed25519PrivateKey.generate()
+        secrets = Secrets(X25519PrivateKey.generate().private_bytes_raw(), signing_key.private_bytes_raw())
         durable = await DurableCache.create(writer, keys, identity, opened.next_generation, EMPTY_HEAD, built, secrets)
-        return durable, _InForce(built.table, {}, 0, EMPTY_HEAD, None)
+        return durable, _InForce(built.table, {}, 0, EMPTY_HEAD, None), ReceiptOutbox()
     manifest = content.manifest
     durable = DurableCache(writer, keys, content.generation, manifest, content.secrets, manifest.boot_count + 1)
     try:
@@ -375,4 +442,5 @@ async def _start(
     head = LogHead(manifest.frontier, content.tenant, manifest.checkpoint)
     policy = await asyncio.to_thread(content.tenant.load_policy)
     added = sum(not content.table.has(token) for token in content.overlay)
-    return durable, _InForce(content.table, content.overlay, added, head, policy)
+    outbox = ReceiptOutbox.load(content.outbox_rows, identity, content.secrets.signing_seed)
+    return durable, _InForce(content.table, content.overlay, added, head, policy), outbox

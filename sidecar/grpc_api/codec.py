@@ -221,6 +221,9 @@ def write_status(status: SidecarStatus) -> decision_pb2.GetStatusResponse:
         journal_backlog_records=status.journal_backlog_records,
         version=status.version,
         journal_mode=status.journal_mode,
+        enrolled=status.is_enrolled,
+        sidecar_key_id=status.key_id,
+        unconfirmed_receipts=status.unconfirmed_receipts,
     )
 
 

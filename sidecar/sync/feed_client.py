@@ -7,7 +7,15 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
-from sidecar.errors import FeedRefused, FeedUnavailable, FeedUntrusted, MalformedFrame, SidecarError
+from consent.eventlog.acknowledgement import Receipt
+from sidecar.errors import (
+    FeedRefused,
+    FeedUnavailable,
+    FeedUntrusted,
+    MalformedFrame,
+    RefusedAsRetired,
+    SidecarError,
+)
 from sidecar.ports import (
     EntriesFrame,
     EntryProof,
@@ -57,9 +65,12 @@ class GrpcFeed:
         target: gRPC target of the feed.
         credentials: Mutual TLS, or None for a Unix socket.
         sidecar_id: The name that the certificate carries.
+        version: Of this program, for the feed's status.
     """
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, sidecar_id: str) -> None:
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None, sidecar_id: str, version: str = ""
+    ) -> None:
         options = list(_CHANNEL_OPTIONS)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options=options)
@@ -67,11 +78,16 @@ class GrpcFeed:
             self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._stub = feed_pb2_grpc.FeedServiceStub(self._channel)
         self._sidecar_id = sidecar_id
+        self._version = version
 
     def subscribe(self, head: LogHead, generation: int) -> "GrpcFeedStream":
         """Open a stream from what is held."""
         hello = feed_pb2.Hello(
-            sidecar_id=self._sidecar_id, size=head.size, root_hash=head.frontier.root_hash(), generation=generation
+            sidecar_id=self._sidecar_id,
+            size=head.size,
+            root_hash=head.frontier.root_hash(),
+            generation=generation,
+            version=self._version,
         )
         return GrpcFeedStream(self._stub, hello)
 
@@ -128,6 +144,18 @@ class GrpcFeed:
         _verify_readable(response)
         return response.sealed_key_ring
 
+    async def enrol(self, public_key: bytes, possession: bytes, token: str) -> bool:
+        """Ask that this key be enrolled."""
+        request = feed_pb2.EnrolRequest(
+            sidecar_id=self._sidecar_id, public_key=public_key, possession=possession, enrolment_token=token
+        )
+        try:
+            response = await self._stub.Enrol(request, timeout=CALL_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from None
+        _verify_readable(response)
+        return response.enrolled
+
     async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
         """One entry and its audit path."""
         request = feed_pb2.GetEntryProofRequest(seq=seq, tree_size=tree_size, sidecar_id=self._sidecar_id)
@@ -180,9 +208,15 @@ class GrpcFeedStream:
         if code is not grpc.StatusCode.OK:
             raise _make_error(code, await self._call.details())
 
-    async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
-        """Say that this size is durable and in force."""
-        ack = feed_pb2.Ack(size=head.size, root_hash=head.frontier.root_hash(), applied_at_ms=applied_at_ms)
+    async def acknowledge(self, receipt: Receipt) -> None:
+        """Say that a size is durable and in force."""
+        ack = feed_pb2.Ack(
+            size=receipt.size,
+            root_hash=receipt.root_hash,
+            state_root=receipt.state_root,
+            applied_at_ms=receipt.applied_at_ms,
+            signature=receipt.signature,
+        )
         await self._send(feed_pb2.SubscribeRequest(ack=ack))
 
     async def refuse(self, size: int, reason: str) -> None:
@@ -231,6 +265,8 @@ def _translate(error: grpc.aio.AioRpcError) -> SidecarError:
 
 
 def _make_error(code: grpc.StatusCode, details: str | None) -> SidecarError:
+    if code in _REFUSALS and (details or "").startswith(f"{RefusedAsRetired.reason}:"):
+        return RefusedAsRetired("the feed's operator has retired this sidecar; it must be enrolled anew")
     if code in _REFUSALS:
         return FeedRefused(f"{code.name}: {details or 'no details'}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consent.errors import ConsentError
-from consent.event import FIRST_INFORMATIVE_TYPE
 from consent.key_ring import KeyRing, open_key_ring
 from hosting.clock import Clock
-from sidecar.errors import FeedUnavailable, FollowerFault, KeyRingRejected, SidecarError
+from sidecar.errors import FeedUnavailable, FollowerFault, KeyRingRejected, RefusedAsRetired, SidecarError
 from sidecar.ports import (
     Cache,
     EntriesFrame,
@@ -24,7 +24,9 @@ from sidecar.ports import (
     VerifiedBatch,
 )
 from sidecar.sync.backoff import Backoff
+from sidecar.sync.enrolment import Enrolment
 from sidecar.sync.freshness import observe
+from sidecar.sync.receipts import Receipts, is_acknowledged
 from sidecar.sync.trusted_log import TrustedLog
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,12 @@ class FollowerIdentity:
     Attributes:
         sidecar_id: The sidecar's name.
         tenant: The tenant of the trust file.
+        enrolment_token_file: Where a token may lie with which its own key is enrolled.
     """
 
     sidecar_id: str
     tenant: str
+    enrolment_token_file: Path | None = None
 
 
 class Follower:
@@ -83,6 +87,9 @@ class Follower:
         self.state = SyncState.EMPTY if cache.head.checkpoint is None else SyncState.DISCONNECTED
         self.last_error_reason = ""
         self._keys_seen_on = 0
+        token_file = identity.enrolment_token_file
+        self.enrolment = Enrolment(cache, identity.sidecar_id, trusted.origin, token_file, clock)
+        self._receipts = Receipts(cache, self.enrolment, trusted.origin, clock)
 
     async def run(self) -> None:
         """Follow until cancelled.
@@ -105,11 +112,15 @@ class Follower:
             await asyncio.sleep(self._backoff.next_seconds())
 
     async def _follow_once(self) -> None:
+        await self.enrolment.ask(self._feed, is_new_connection=True)
         await self._prepare_keys()
         if not self._cache.is_intact:
             await self._load_snapshot()
-        stream = self._feed.subscribe(self._cache.head, self._cache.generation)
+        stream, is_first = self._feed.subscribe(self._cache.head, self._cache.generation), True
         async for frame in stream.frames():
+            if is_first:
+                await self._send_unconfirmed(stream)
+            is_first = False
             await self._take(frame, stream)
             self._backoff.reset()
             self._note_progress()
@@ -129,31 +140,39 @@ class Follower:
                         self._trusted.advance(head)
                     if self._today() != self._keys_seen_on:
                         await self._prepare_keys()
+                    await self.enrolment.ask(self._feed)
                 case SnapshotRequiredFrame():
                     await self._load_snapshot()
-                    await stream.acknowledge(self._cache.head, self._clock.now_ms())
+                    await stream.acknowledge(self._receipts.sign(self._cache.head))
         except SidecarError as error:
             # The feed learns why before the stream ends; what is held stays in force and ages.
             await stream.refuse(self._cache.head.size, error.reason)
             raise
 
     async def _apply(self, batch: VerifiedBatch, stream: FeedStream) -> None:
-        """Verify (done), commit, swap, acknowledge: a crash before the commit costs nothing, after it only the acknowledgement."""
+        """Verify (done), commit, swap, acknowledge.
+
+        A crash before the commit costs nothing; after it, the acknowledgement that the commit says is owed is made by the next start.
+        """
         commitments = self._cache.head.tenant.key_commitments
-        await self._cache.apply(batch)
+        await self._cache.apply(batch, self._receipts.plan(batch))
         self._trusted.advance(batch.head)
         if batch.head.tenant.key_commitments != commitments:
             await self._refresh_keys()
-        # Receipts about receipts would never end: only what changes answers is acknowledged.
-        if any(event.event_bytes[1] < FIRST_INFORMATIVE_TYPE for event in batch.events):
-            await stream.acknowledge(batch.head, self._clock.now_ms())
+        if is_acknowledged(batch):
+            await stream.acknowledge(self._receipts.sign(batch.head))
+
+    async def _send_unconfirmed(self, stream: FeedStream) -> None:
+        """What an earlier stream, or an earlier run, has acknowledged and the log does not hold; the feed drops what it has."""
+        for receipt in self._receipts.unconfirmed():
+            await stream.acknowledge(receipt)
 
     async def _load_snapshot(self) -> None:
         wire = await self._feed.fetch_snapshot(self._cache.head.size)
         # Many records take their time, in which checks go on.
         moment = observe(self._clock, self._boot_id)
         snapshot = await asyncio.to_thread(self._trusted.receive_snapshot, wire, moment)
-        await self._cache.load_snapshot(snapshot)
+        await self._cache.load_snapshot(snapshot, self._receipts.plan_snapshot(snapshot.head))
         self._trusted.advance(snapshot.head)
         await self._refresh_keys()
 
@@ -188,6 +207,8 @@ class Follower:
         await self._cache.save_key_ring(ring)
 
     def _note_failure(self, error: SidecarError) -> None:
+        if isinstance(error, RefusedAsRetired):
+            self.enrolment.note_retired()
         is_absence = isinstance(error, FeedUnavailable)
         state = SyncState.DISCONNECTED if is_absence else SyncState.REFUSED
         if self._cache.head.checkpoint is None and is_absence:

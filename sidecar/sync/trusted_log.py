@@ -12,6 +12,7 @@ from consent.errors import ConsentError
 from consent.event import (
     FIRST_INFORMATIVE_TYPE,
     DirectiveEvent,
+    EnrolEvent,
     Event,
     FactEvent,
     LinkEvent,
@@ -21,6 +22,7 @@ from consent.event import (
     UnlinkEvent,
     parse_event,
 )
+from consent.eventlog.acknowledgement import verify_possession
 from consent.eventlog.checkpoint import VerifiedCheckpoint, verify_checkpoint
 from consent.eventlog.errors import EventLogError
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
@@ -108,6 +110,11 @@ class TrustedLog:
     def tenant(self) -> str:
         """Name of the tenant whose log is trusted."""
         return self._trust.tenant
+
+    @property
+    def origin(self) -> str:
+        """Name of the log that is trusted."""
+        return self._trust.origin
 
     def _start_pending(self) -> _Pending:
         return _Pending(self._head.frontier.copy(), self._head.tenant, [])
@@ -249,6 +256,8 @@ class TrustedLog:
             raise EntryRejected(f"entry {seq}: its type is not that of its event")
         if entry.type_byte < FIRST_INFORMATIVE_TYPE and event.origin != self._trust.origin:
             raise EntryRejected(f"entry {seq}: made for another log")
+        if isinstance(event, EnrolEvent):
+            _verify_possession(event, seq)
         return event
 
     def _verify_checkpoint(self, note: bytes, moment: Moment) -> VerifiedCheckpoint:
@@ -259,6 +268,13 @@ class TrustedLog:
         if verified.time_ms > moment.now_ms + CLOCK_SKEW_MS:
             raise CheckpointFromFuture(f"{(verified.time_ms - moment.now_ms) // 1000} s ahead of the clock here")
         return verified
+
+
+def _verify_possession(event: EnrolEvent, seq: int) -> None:
+    try:
+        verify_possession(event.sidecar_id, event.public_key, event.possession, event.origin)
+    except EventLogError as error:
+        raise EntryRejected(f"entry {seq}: {error.reason}") from None
 
 
 def _see(verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:

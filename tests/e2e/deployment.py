@@ -19,7 +19,8 @@ from consentry_client import Client, IntakeClient, SidecarStatus, StatusError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consent.policy import format_policy, load_policy_file
-from feed.setup import CACHE_KEY_USE, TRUST_DOMAIN, Installation, set_up
+from feed.setup import CACHE_KEY_USE, TRUST_DOMAIN, Installation, create_enrolment_token, set_up
+from feed.signing.key_store import load_keys
 from hosting.addresses import MAX_SOCKET_PATH_BYTES
 from hosting.development_ca import issue_certificate
 from hosting.key_files import create_key_file
@@ -125,12 +126,15 @@ class Deployment:
         for part in (home, home / "high-water"):
             part.mkdir(mode=0o700)
         create_key_file(home / "cache.key", os.urandom(32), use=CACHE_KEY_USE)
+        keys = load_keys(self.site / "feed" / "keys", ORIGIN)
+        create_enrolment_token(home / "enrolment.token", keys, ORIGIN, sidecar_id)
         name = f"spiffe://{TRUST_DOMAIN}/sidecar/{certificate or sidecar_id}"
         files = issue_certificate(tls, f"tls-of-{sidecar_id}", san_uris=[name])
         settings = home / "sidecar.yaml"
         shutil.copyfile(self.sidecar_settings, settings)
         own: dict[str, Any] = {
             "sidecar_id": sidecar_id,
+            "enrolment_token_file": str(home / "enrolment.token"),
             "feed.tls.cert_file": str(files.cert_file),
             "feed.tls.key_file": str(files.key_file),
             "cache.directory": str(home / "cache"),

@@ -9,7 +9,7 @@ from consent.eventlog.keys import KeyKind, SigningKey, format_verifier_key, gene
 from consent.eventlog.trust import Trust, TrustedKey, seal_trust
 from consent.policy import Policy, format_policy
 from feed.config import FeedSettings
-from feed.setup import CACHE_KEY_USE
+from feed.setup import CACHE_KEY_USE, create_enrolment_token
 from feed.signing.key_store import create_keys, load_keys
 from hosting.key_files import create_key_file
 from sidecar.config import SidecarSettings
@@ -41,7 +41,11 @@ class TestInstallation:
         base: dict[str, Any] = {
             "tenant": TENANT,
             "origin": ORIGIN,
-            "event_log": {"directory": self.directory / "log", "keys_directory": self.directory / "keys"},
+            "event_log": {
+                "directory": self.directory / "log",
+                "keys_directory": self.directory / "keys",
+                "receipts_seconds": 0.1,
+            },
             "sync": {"address": self.socket("sync")},
             "sources": [{"name": "web", "address": self.socket("web"), "max_proof": 3, "max_assurance": 2}],
             "admin_address": self.socket("feed-admin"),
@@ -53,6 +57,9 @@ class TestInstallation:
     def sidecar_settings(self, sidecar_id: str = "sidecar-1", **changes: Any) -> SidecarSettings:
         """Settings of a sidecar: one caller that may ask everything and is told everything, one that may ask nothing."""
         home = self.directory / sidecar_id
+        home.mkdir(mode=0o700, exist_ok=True)
+        keys = load_keys(self.directory / "keys", ORIGIN)
+        create_enrolment_token(home / "enrolment.token", keys, ORIGIN, sidecar_id)
         callers = {
             "app": {
                 "name": "app",
@@ -65,6 +72,7 @@ class TestInstallation:
             "sidecar_id": sidecar_id,
             "trust": {"file": self.directory / "trust.note", "root_key_file": self.directory / "root.pub"},
             "feed": {"address": self.socket("sync"), "backoff_first_ms": 20, "backoff_most_ms": 200},
+            "enrolment_token_file": home / "enrolment.token",
             "cache": {"directory": home / "cache", "key_files": [self.directory / "cache.key"]},
             "journal": {"directory": home / "journal", "ship": False},
             "listeners": [

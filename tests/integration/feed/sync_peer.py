@@ -12,13 +12,16 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
+from feed.enrolment import EnrolmentDesk
 from feed.grpc_api.feed_service import FeedServicer, FeedSources
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
 from feed.log_store.port import Acknowledgement
 from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
+from feed.receipts import ReceiptLog
 from feed.sequencer import Sequencer
+from feed.signing.enrolment_tokens import EnrolmentTokens
 from feed.snapshots import FileSnapshots
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS
@@ -26,6 +29,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.feed_log import KEYS, LIMITS, ORIGIN, TENANT, TRUST, open_log
 
 MS_PER_DAY = 86_400_000
+#: No test waits for receipts: those that need them call `flush`.
+RECEIPTS_SECONDS = 3600.0
 
 
 class NotingProgress(ProgressBook):
@@ -63,6 +68,8 @@ class RunningFeed:
         sequencer: The log.
         clock: Its time.
         progress: What sidecars have acknowledged.
+        desk: Which of them are enrolled.
+        receipts: Logs their signed acknowledgements, when a test says so.
         servicer: The service itself.
         target: Where it listens.
         stub: A client of it.
@@ -72,6 +79,8 @@ class RunningFeed:
     sequencer: Sequencer
     clock: FakeClock
     progress: NotingProgress
+    desk: EnrolmentDesk
+    receipts: ReceiptLog
     servicer: FeedServicer
     target: str
     stub: "feed_pb2_grpc.FeedServiceAsyncStub"
@@ -92,12 +101,18 @@ async def run_feed(
         snapshots = FileSnapshots.open(
             log.sequencer, log.store, directory / "chunks", origin=ORIGIN, max_lag_entries=10
         )
+        proofs = LogTree(log.store, lambda: log.sequencer.head)
+        tokens = EnrolmentTokens(KEYS.kek, ORIGIN)
+        desk = EnrolmentDesk(log.sequencer, log.store, tokens, log.clock, ORIGIN)
+        receipts = ReceiptLog(log.sequencer, log.store, desk, proofs.root_hash, ORIGIN, RECEIPTS_SECONDS)
         sources = FeedSources(
             log=log.sequencer,
             snapshots=snapshots,
-            proofs=LogTree(log.store, lambda: log.sequencer.head),
+            proofs=proofs,
             key_ring=lambda: KEYS.key_ring(log.clock.now_ms() // MS_PER_DAY),
             progress=progress,
+            desk=desk,
+            receipts=receipts,
             clock=log.clock,
         )
         server = grpc.aio.server(interceptors=[ErrorBoundary(STATUSES)], options=EXCLUSIVE_PORT_OPTIONS)
@@ -112,9 +127,10 @@ async def run_feed(
         try:
             async with open_channel(target, channel_credentials) as channel:
                 stub = feed_pb2_grpc.FeedServiceStub(channel)
-                yield RunningFeed(log.store, log.sequencer, log.clock, progress, servicer, target, stub)
+                yield RunningFeed(log.store, log.sequencer, log.clock, progress, desk, receipts, servicer, target, stub)
         finally:
             await server.stop(None)
+            await receipts.close()
             await snapshots.close()
             await progress.close()
 

@@ -158,7 +158,7 @@ async def test_stream_refusal_is_logged_by_its_name_and_never_by_its_text(
         await peer.receive_until(1)
         peer.say(nack=feed_pb2.Nack(size=1, reason="ROOT_MISMATCH"))
         peer.say(nack=feed_pb2.Nack(size=1, reason="person@example.com"))
-        peer.say(ack=feed_pb2.Ack(size=1))
+        peer.say(ack=feed_pb2.Ack(size=1, root_hash=peer.frontier.root_hash()))
         await settled(feed, "pod-1", 1)
         peer.close()
 

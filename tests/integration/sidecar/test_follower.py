@@ -108,11 +108,13 @@ async def test_follower_another_history_of_the_same_size_is_refused(short_direct
     async with AsyncExitStack() as feed_only, running_system(short_directory, feed_lifetime=feed_only) as system:
         await feed_only.aclose()
         shutil.rmtree(short_directory / "log")
+        held = system.sidecar.cache.head.size
         async with running_feed(system.installation.feed_settings()) as feed:
-            await feed.log.submit(Submission([policy_event(POLICY), system.opt_out("eve")]))
+            opt_outs = [system.opt_out("eve") for _ in range(held)]
+            await feed.log.submit(Submission([policy_event(POLICY), *opt_outs]))
             await wait_until_state(system.sidecar, SyncState.REFUSED)
             assert await effect_of(system, "eve") == decision_pb2.EFFECT_ALLOW
-            assert system.sidecar.cache.head.size == 2
+            assert system.sidecar.cache.head.size == held
 
 
 async def test_sidecar_second_one_on_the_same_cache_is_refused(short_directory: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from consent import event as ev
 from consent.errors import ConsentError, MalformedEvent, UnknownEventType
+from consent.eventlog.acknowledgement import NO_STATE_ROOT, Receipt
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "event" / "canonical.json"
 
@@ -57,9 +58,24 @@ SAMPLES: dict[str, ev.Event] = {
         origin="o", token=_TOKEN, objection_seq=9, occurred_at_ms=10, purpose="research", ground="legal claim"
     ),
     "key epoch": ev.KeyEpochEvent(origin="o", epoch=0, key_commitment=bytes(32)),
+    "enrol": ev.EnrolEvent(
+        origin="o",
+        sidecar_id="pod-1",
+        public_key=bytes(range(32)),
+        enrolled_at_ms=14,
+        possession=bytes(range(64)),
+    ),
+    "retire": ev.RetireEvent(origin="o", sidecar_id="pod-1", retired_at_ms=15),
     "state root": ev.StateRootEvent(origin="o", size=11, state_root_hash=bytes(range(32))),
     "received": ev.ReceivedEvent(origin="o", received_at_ms=12, request_type=1),
     "rejected": ev.RejectedEvent(origin="o", rejected_at_ms=13, rejection="PURPOSE_UNKNOWN"),
+    "receipts": ev.ReceiptsEvent(
+        origin="o",
+        receipts=(
+            Receipt("pod-1", 16, bytes(range(32)), NO_STATE_ROOT, 17, bytes(range(64))),
+            Receipt("pod-2", 18, bytes(range(32)), bytes(range(32, 64)), -1, bytes(64)),
+        ),
+    ),
 }
 
 

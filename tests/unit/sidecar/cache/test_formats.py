@@ -80,19 +80,19 @@ def test_chain_depends_on_every_delta_and_their_order() -> None:
     assert len(hashes) == 4
 
 
-@pytest.mark.parametrize("secrets", [Secrets(b"\x07" * 32), Secrets(b"\x07" * 32, RING)])
+@pytest.mark.parametrize("secrets", [Secrets(b"\x07" * 32, b"\x08" * 32), Secrets(b"\x07" * 32, b"\x08" * 32, RING)])
 def test_secrets_round_trip_and_never_shown(secrets: Secrets) -> None:
     assert parse_secrets(format_secrets(secrets)) == secrets
     assert repr(secrets) == "Secrets()"
 
 
 def test_secrets_malformed_are_refused() -> None:
-    content = format_secrets(Secrets(b"\x07" * 32, RING))
+    content = format_secrets(Secrets(b"\x07" * 32, b"\x08" * 32, RING))
     for changed in (*(content[:end] for end in range(len(content))), content + b"\x00"):
         with pytest.raises(CorruptCache):
             parse_secrets(changed)
     with pytest.raises(CorruptCache, match="key ring"):
-        parse_secrets(content[:33] + b"\x00\x00\x00\x01\x09")
+        parse_secrets(content[:65] + b"\x00\x00\x00\x01\x09")
 
 
 def test_delta_keeps_what_changes_answers_and_its_place() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from consent.eventlog.acknowledgement import Receipt
 from consent.key_ring import KeyRing
-from sidecar.errors import FeedUnavailable, SequenceGap
-from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, SyncState, VerifiedBatch, WireSnapshot
+from sidecar.errors import FeedRefused, FeedUnavailable, SequenceGap
+from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, OutboxChange, SyncState, VerifiedBatch, WireSnapshot
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.follower import Follower, FollowerIdentity
 from sidecar.sync.trusted_log import TrustedLog
@@ -30,8 +31,8 @@ class Stream:
             yield frame
         raise self._error
 
-    async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
-        self.acknowledged.append(head.size)
+    async def acknowledge(self, receipt: Receipt) -> None:
+        self.acknowledged.append(receipt.size)
 
     async def refuse(self, size: int, reason: str) -> None:
         self.refused.append(reason)
@@ -60,6 +61,9 @@ class ScriptedFeed:
     async def fetch_keys(self, recipient_public_key: bytes) -> bytes:
         raise FeedUnavailable("not scripted")
 
+    async def enrol(self, public_key: bytes, possession: bytes, token: str) -> bool:
+        raise FeedRefused("not scripted")
+
     async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
         raise FeedUnavailable("not scripted")
 
@@ -71,13 +75,14 @@ class HeldInMemory:
     """A cache that keeps heads only."""
 
     generation, subject_count, is_intact, policy = 0, 0, True, None
-    private_key = bytes(range(32))
+    private_key = signing_seed = bytes(range(32))
+    owes_receipt = False
 
     def __init__(self) -> None:
         self.head = EMPTY_HEAD
         self.key_ring: KeyRing | None = KeyRing((SUBJECT_KEY,), ((10**6, bytes(32)),))
 
-    async def apply(self, batch: VerifiedBatch) -> None:
+    async def apply(self, batch: VerifiedBatch, change: OutboxChange) -> None:
         self.head = batch.head
 
     async def save_checkpoint(self, head: LogHead) -> None:

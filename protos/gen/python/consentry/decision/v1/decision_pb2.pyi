@@ -649,6 +649,9 @@ class GetStatusResponse(_message.Message):
     JOURNAL_BACKLOG_RECORDS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     JOURNAL_MODE_FIELD_NUMBER: _builtins.int
+    ENROLLED_FIELD_NUMBER: _builtins.int
+    SIDECAR_KEY_ID_FIELD_NUMBER: _builtins.int
+    UNCONFIRMED_RECEIPTS_FIELD_NUMBER: _builtins.int
     sidecar_id: _builtins.str
     tenant: _builtins.str
     log_origin: _builtins.str
@@ -666,6 +669,12 @@ class GetStatusResponse(_message.Message):
     version: _builtins.str
     journal_mode: _builtins.str
     """Weakest journal mode since the start."""
+    enrolled: _builtins.bool
+    """Its own key is enrolled in the log that it holds, so its acknowledgements count."""
+    sidecar_key_id: _builtins.bytes
+    """First 4 bytes of that key's hash, as `consentry-feed sidecars list` shows them."""
+    unconfirmed_receipts: _builtins.int
+    """Signed acknowledgements that no RECEIPTS entry of the log holds yet."""
     def __init__(
         self,
         *,
@@ -683,10 +692,13 @@ class GetStatusResponse(_message.Message):
         journal_backlog_records: _builtins.int = ...,
         version: _builtins.str = ...,
         journal_mode: _builtins.str = ...,
+        enrolled: _builtins.bool = ...,
+        sidecar_key_id: _builtins.bytes = ...,
+        unconfirmed_receipts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_staleness_ms", b"_staleness_ms", "staleness_ms", b"staleness_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_staleness_ms", b"_staleness_ms", "cache_generation", b"cache_generation", "journal_backlog_records", b"journal_backlog_records", "journal_mode", b"journal_mode", "last_error_reason", b"last_error_reason", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecar_id", b"sidecar_id", "staleness_ms", b"staleness_ms", "subjects", b"subjects", "sync_state", b"sync_state", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_staleness_ms", b"_staleness_ms", "cache_generation", b"cache_generation", "enrolled", b"enrolled", "journal_backlog_records", b"journal_backlog_records", "journal_mode", b"journal_mode", "last_error_reason", b"last_error_reason", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecar_id", b"sidecar_id", "sidecar_key_id", b"sidecar_key_id", "staleness_ms", b"staleness_ms", "subjects", b"subjects", "sync_state", b"sync_state", "tenant", b"tenant", "unconfirmed_receipts", b"unconfirmed_receipts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__staleness_ms: _TypeAlias = _typing.Literal["staleness_ms"]  # noqa: Y015
     _WhichOneofArgType__staleness_ms: _TypeAlias = _typing.Literal["_staleness_ms", b"_staleness_ms"]  # noqa: Y015

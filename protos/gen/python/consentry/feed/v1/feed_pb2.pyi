@@ -89,10 +89,13 @@ class Hello(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     ROOT_HASH_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     sidecar_id: _builtins.str
     size: _builtins.int
     root_hash: _builtins.bytes
     generation: _builtins.int
+    version: _builtins.str
+    """Of the sidecar's program."""
     def __init__(
         self,
         *,
@@ -100,10 +103,11 @@ class Hello(_message.Message):
         size: _builtins.int = ...,
         root_hash: _builtins.bytes = ...,
         generation: _builtins.int = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "root_hash", b"root_hash", "sidecar_id", b"sidecar_id", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "root_hash", b"root_hash", "sidecar_id", b"sidecar_id", "size", b"size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,6 +458,61 @@ class GetEntryProofResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEntryProofResponse: _TypeAlias = GetEntryProofResponse  # noqa: Y015
+
+@_typing.final
+class EnrolRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDECAR_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    POSSESSION_FIELD_NUMBER: _builtins.int
+    ENROLMENT_TOKEN_FIELD_NUMBER: _builtins.int
+    sidecar_id: _builtins.str
+    public_key: _builtins.bytes
+    """Ed25519, 32 bytes."""
+    possession: _builtins.bytes
+    """Signature by that key that it is the sidecar's; see docs/protocol.md."""
+    enrolment_token: _builtins.str
+    """Empty: an operator has to approve."""
+    def __init__(
+        self,
+        *,
+        sidecar_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        possession: _builtins.bytes = ...,
+        enrolment_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolment_token", b"enrolment_token", "possession", b"possession", "public_key", b"public_key", "sidecar_id", b"sidecar_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrolRequest: _TypeAlias = EnrolRequest  # noqa: Y015
+
+@_typing.final
+class EnrolResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENROLLED_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    enrolled: _builtins.bool
+    """This very key is enrolled; otherwise the request waits for approval."""
+    seq: _builtins.int
+    """Seq of its ENROL; 0 while it waits."""
+    def __init__(
+        self,
+        *,
+        enrolled: _builtins.bool = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrolled", b"enrolled", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrolResponse: _TypeAlias = EnrolResponse  # noqa: Y015
 
 @_typing.final
 class GetConsistencyProofRequest(_message.Message):

@@ -59,6 +59,11 @@ class FeedServiceStub:
                 request_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofResponse.FromString,
                 _registered_method=True)
+        self.Enrol = channel.unary_unary(
+                '/consentry.feed.v1.FeedService/Enrol',
+                request_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.SerializeToString,
+                response_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer:
@@ -99,6 +104,13 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Enrol(self, request, context):
+        """Make a sidecar's own key count: its signed acknowledgements are logged from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeedServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofResponse.SerializeToString,
+            ),
+            'Enrol': grpc.unary_unary_rpc_method_handler(
+                    servicer.Enrol,
+                    request_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.FromString,
+                    response_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class FeedService:
             '/consentry.feed.v1.FeedService/GetConsistencyProof',
             consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofRequest.SerializeToString,
             consentry_dot_feed_dot_v1_dot_feed__pb2.GetConsistencyProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Enrol(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.feed.v1.FeedService/Enrol',
+            consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.SerializeToString,
+            consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class FeedServiceStub:
     """One entry with its audit path."""
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetConsistencyProofRequest, _feed_pb2.GetConsistencyProofResponse]
     """That a smaller log is a prefix of a larger one."""
+    Enrol: _grpc.UnaryUnaryMultiCallable[_feed_pb2.EnrolRequest, _feed_pb2.EnrolResponse]
+    """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
 
 @_typing.type_check_only
 class FeedServiceAsyncStub(FeedServiceStub):
@@ -55,6 +57,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """One entry with its audit path."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetConsistencyProofRequest, _feed_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """That a smaller log is a prefix of a larger one."""
+    Enrol: _aio.UnaryUnaryMultiCallable[_feed_pb2.EnrolRequest, _feed_pb2.EnrolResponse]  # type: ignore[assignment]
+    """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +100,13 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.GetConsistencyProofResponse, _abc.Awaitable[_feed_pb2.GetConsistencyProofResponse]]:
         """That a smaller log is a prefix of a larger one."""
+
+    @_abc_1.abstractmethod
+    def Enrol(
+        self,
+        request: _feed_pb2.EnrolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.EnrolResponse, _abc.Awaitable[_feed_pb2.EnrolResponse]]:
+        """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
