@@ -1,6 +1,7 @@
 """`consentry-feed sidecars`: which sidecars' acknowledgements count."""
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -155,7 +156,7 @@ def fleet(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     _print_rows(rows, "No sidecar was ever heard of.")
 
 
-def _print_rows(rows: list[dict[str, object]], nothing: str) -> None:
+def _print_rows(rows: Sequence[Mapping[str, object]], nothing: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -43,6 +43,9 @@ async def write_index(connection: aiosqlite.Connection, entries: Iterable[Stored
                 enrolments.append((sidecar_id, entry.seq, 1))
             case ReceiptsEvent(receipts=logged):
                 receipts += [(each.sidecar_id, each.size, entry.seq) for each in logged]
+            case _:
+                # An opaque version of one of these types, from a newer feed: nothing here could read it.
+                continue
     await write_rows(connection, "INSERT OR REPLACE INTO enrolment VALUES (?, ?, ?)", enrolments)
     await write_rows(connection, "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", receipts)
 

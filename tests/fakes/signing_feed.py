@@ -64,6 +64,12 @@ class SigningFeed:
     def size(self) -> int:
         return self.frontier.size
 
+    def root_hash(self, size: int) -> bytes:
+        return self._frontiers[size].root_hash()
+
+    def node_at(self, level: int, index: int) -> bytes:
+        return self._nodes[level, index]
+
     def append(self, event: Event) -> None:
         event_bytes = format_event(event)
         opening = len(self.leaves).to_bytes(32, "big")

@@ -2,11 +2,12 @@
 
 import pytest
 
-from consent.event import DirectiveEvent, KeyEpochEvent, PolicyEvent
+from consent.errors import MalformedState
+from consent.event import DirectiveEvent, EnrolEvent, Event, KeyEpochEvent, PolicyEvent, RetireEvent
 from consent.key_ring import commit_key
 from consent.policy import PolicyError, format_policy, policy_from_mapping
 from consent.state_record import format_tenant, parse_tenant
-from consent.tenant_state import EMPTY_TENANT, EventOutOfOrder, TenantState, fold_tenant_event
+from consent.tenant_state import EMPTY_TENANT, EnrolledSidecar, EventOutOfOrder, TenantState, fold_tenant_event
 
 KEY = bytes(range(32))
 
@@ -21,7 +22,7 @@ def policy_event(version: int, parents: list[str], former: list[dict[str, object
     return PolicyEvent(origin="o", version=version, replaces_version=version - 1, document=document)
 
 
-def fold(*events: PolicyEvent | KeyEpochEvent) -> TenantState:
+def fold(*events: Event) -> TenantState:
     state = EMPTY_TENANT
     for seq, event in enumerate(events, start=1):
         state = fold_tenant_event(state, event, seq)
@@ -72,3 +73,32 @@ def test_tenant_record_round_trips() -> None:
 
 def test_commit_key_tells_keys_apart() -> None:
     assert commit_key(KEY) != commit_key(bytes(32)) != KEY
+
+
+def enrol(name: str, key: bytes = KEY) -> EnrolEvent:
+    return EnrolEvent(origin="o", sidecar_id=name, public_key=key, enrolled_at_ms=1, possession=bytes(64))
+
+
+def retire(name: str) -> RetireEvent:
+    return RetireEvent(origin="o", sidecar_id=name, retired_at_ms=2)
+
+
+def test_fold_tenant_sidecars_are_enrolled_replaced_and_retired() -> None:
+    state = fold(enrol("pod-b"), enrol("pod-c"), enrol("pod-a"), enrol("pod-b", bytes(32)), retire("pod-c"))
+    assert state.sidecars == (EnrolledSidecar("pod-a", KEY, 3), EnrolledSidecar("pod-b", bytes(32), 4))
+    assert state.find_sidecar("pod-b") == EnrolledSidecar("pod-b", bytes(32), 4)
+    assert [state.find_sidecar(name) for name in ("", "pod-c", "pod-z")] == [None, None, None]
+
+
+def test_fold_tenant_retirement_of_a_sidecar_that_is_not_enrolled_is_refused() -> None:
+    for events in ([retire("pod-a")], [enrol("pod-a"), retire("pod-a"), retire("pod-a")]):
+        with pytest.raises(EventOutOfOrder):
+            fold(*events)
+
+
+def test_tenant_record_carries_the_sidecars_in_order() -> None:
+    state = fold(enrol("pod-b"), enrol("pod-a"))
+    assert parse_tenant(format_tenant(state)) == state
+    for sidecars in (state.sidecars[::-1], state.sidecars[:1] * 2):
+        with pytest.raises(MalformedState):
+            parse_tenant(format_tenant(TenantState(sidecars=sidecars)))
