@@ -83,6 +83,16 @@ async def members(system: System) -> dict[str, audit_pb2.FleetMember]:
     return {member.sidecar_id: member for member in response.sidecars}
 
 
+async def wait_until_settled(system: System) -> None:
+    """The sidecar is enrolled, and everything that it had to acknowledge stands in the log that it holds."""
+    await eventually(lambda: system.sidecar.report().is_enrolled)
+    enrolled = system.feed.log.head.tenant.find_sidecar("sidecar-1")
+    assert enrolled is not None
+    await wait_for_receipts(system, enrolled.enrolled_seq)
+    cache = system.sidecar.cache
+    await eventually(lambda: not cache.unconfirmed and not cache.owes_receipt)
+
+
 async def log_receipts(system: System) -> list[ReceiptsEvent]:
     entries = await system.feed.log.read_entries(1, 1000)
     events = [parse_event(entry.event_bytes) for entry in entries]
@@ -154,7 +164,6 @@ async def test_retired_sidecar_is_cut_off_and_no_longer_counts(short_directory: 
             await enrolment.RetireSidecar(enrolment_pb2.RetireSidecarRequest(sidecar_id="sidecar-1"))
             await eventually(lambda: system.sidecar.follower.last_error_reason == "SIDECAR_RETIRED")
             assert system.sidecar.follower.state is SyncState.REFUSED
-            await system.feed.log.read_entries(1, 1)
             assert (await verified_trail(system, 1)).sidecars == ()
             assert not system.sidecar.report().is_enrolled
             request = enrolment_pb2.IssueEnrolmentTokenRequest(sidecar_id="sidecar-1", valid_seconds=60)
@@ -176,7 +185,7 @@ async def test_acknowledgements_that_were_lost_on_the_way_are_sent_after_a_resta
     async with running_feed(installation.feed_settings()) as feed:
         async with running_sidecar(settings, boot_id="test") as sidecar:
             system = System(installation, feed, sidecar, settings, tokeniser)
-            await eventually(lambda: sidecar.report().is_enrolled and not sidecar.cache.unconfirmed)
+            await wait_until_settled(system)
 
             async def lose(*_: object) -> None:
                 return
@@ -201,7 +210,7 @@ async def test_crash_between_putting_in_force_and_acknowledging_costs_no_receipt
     async with running_feed(installation.feed_settings()) as feed:
         async with running_sidecar(settings, boot_id="test") as sidecar:
             system = System(installation, feed, sidecar, settings, tokeniser)
-            await eventually(lambda: sidecar.report().is_enrolled and not sidecar.cache.unconfirmed)
+            await wait_until_settled(system)
 
             def crash(*_: object) -> None:
                 raise CrashedError
