@@ -52,6 +52,7 @@ manifests = st.builds(
 secrets = st.builds(
     Secrets,
     _hash,
+    _hash,
     st.none() | st.builds(KeyRing, st.lists(_hash, max_size=2).map(tuple), st.lists(st.tuples(_u64, _hash)).map(tuple)),
 )
 
