@@ -104,10 +104,11 @@ class ReceiptLog:
             self._waiting = taken | self._waiting
 
     async def close(self) -> None:
-        """Log what waits, and stop."""
+        """Log what waits, and stop. What a flush under way has taken, and does not get to log, comes again from the outboxes."""
         if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.wait([self._flushing])
+            flushing = self._flushing
+            flushing.cancel()
+            await asyncio.wait([flushing])
         if self._waiting:
             await self.flush()
 
@@ -116,10 +117,13 @@ class ReceiptLog:
             self._flushing = asyncio.create_task(self._wait_and_flush())
 
     async def _wait_and_flush(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(self._period_seconds)
-            await self.flush()
-        self._flushing = None
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._period_seconds)
+                await self.flush()
+        finally:
+            # The next acknowledgement starts a task of its own, whatever ended this one.
+            self._flushing = None
 
     async def _append(self, together: Sequence[_Checked]) -> None:
         receipts = tuple(checked.receipt for checked in together)

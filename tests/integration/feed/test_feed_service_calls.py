@@ -9,6 +9,7 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consent.event import StateRootEvent, parse_event
+from consent.eventlog.acknowledgement import sign_possession
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.proof import verify_consistency, verify_inclusion
@@ -17,6 +18,7 @@ from consent.state_record import StateHasher, parse_cluster, parse_tenant, split
 from hosting.development_ca import create_development_ca, issue_certificate
 from hosting.tls import channel_credentials, server_credentials
 from tests.fakes.feed_log import KEYS, ORIGIN, TENANT, TRUST, make_request, token_of
+from tests.fakes.trails import make_sidecar_key
 from tests.integration.feed.sync_peer import MS_PER_DAY, Peer, RunningFeed, open_channel, refusal_of, run_feed
 
 
@@ -166,7 +168,14 @@ async def test_caller_is_the_sidecar_that_its_certificate_names(
         snapshot = feed_pb2.GetSnapshotRequest(sidecar_id="pod-1")
         entry = feed_pb2.GetEntryProofRequest(sidecar_id="pod-1", seq=1, tree_size=1)
         growth = feed_pb2.GetConsistencyProofRequest(sidecar_id="pod-1", old_size=1, new_size=1)
+        own_key = make_sidecar_key("pod-1")
+        enrolment = feed_pb2.EnrolRequest(
+            sidecar_id="pod-1",
+            public_key=own_key.verifier_key.public_key,
+            possession=sign_possession(own_key, ORIGIN),
+        )
         if is_permitted:
+            assert not (await stub.Enrol(enrolment)).enrolled
             assert (await stub.GetKeys(keys)).sealed_key_ring
             assert (await stub.GetEntryProof(entry)).entry.event_bytes
             await stub.GetConsistencyProof(growth)
@@ -175,7 +184,12 @@ async def test_caller_is_the_sidecar_that_its_certificate_names(
             await peer.receive()
             peer.close()
             return
-        calls = (stub.GetKeys(keys), stub.GetEntryProof(entry), stub.GetConsistencyProof(growth))
+        calls = (
+            stub.GetKeys(keys),
+            stub.GetEntryProof(entry),
+            stub.GetConsistencyProof(growth),
+            stub.Enrol(enrolment),
+        )
         for call in (*calls, stub.GetSnapshot(snapshot), Peer(stub).call):
             assert await refusal_of(call) == (grpc.StatusCode.PERMISSION_DENIED, "SIDECAR_NOT_PERMITTED")
-        assert feed.sequencer.head.size == 1
+        assert (feed.sequencer.head.size, feed.desk.pending) == (1, ())

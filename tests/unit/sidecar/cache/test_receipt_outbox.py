@@ -119,6 +119,26 @@ async def test_batch_that_cannot_be_written_changes_nothing(tmp_path: Path, monk
         assert (cache.owes_receipt, [receipt.size for receipt in cache.unconfirmed]) == (False, [1])
 
 
+async def test_outbox_that_cannot_be_written_keeps_everything_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with CachePlace(tmp_path) as place:
+        log, cache = LogBuilder(), await place.open()
+        await cache.apply(log.batch(log.directive("ada")), OWES)
+        receipt = sign(cache)
+        cache.note_receipt(receipt)
+
+        async def fail(*_: object) -> None:
+            raise CacheWriteFailed("full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache._durable, "keep_outbox", fail)
+            await cache._keep_outbox()
+        assert rows(place.path) == [(1, b"")]
+        await cache.apply(log.batch(log.directive("eve")))
+        assert rows(place.path) == [(1, RECEIPT.write(receipt))]
+
+
 async def test_snapshot_owes_an_acknowledgement_from_its_own_commit_on(tmp_path: Path) -> None:
     async with CachePlace(tmp_path) as place:
         log, cache = LogBuilder(), await place.open()
