@@ -3,11 +3,15 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
+from consent.eventlog.errors import EventLogError
+from consent.eventlog.keys import KeyKind, parse_verifier_key
 from feed.intake.sources import Source
-from hosting.addresses import Address, UnixAddress, parse_address
+from feed.ports import Witness
+from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
 from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
 
@@ -47,6 +51,39 @@ class LogSettings(SettingsModel):
     max_waiting_requests: int = Field(
         default=10_000, ge=1, description="Requests that may wait for the log; one more is answered RESOURCE_EXHAUSTED."
     )
+
+
+class WitnessSettings(SettingsModel):
+    """A witness that cosigns checkpoints (c2sp.org/tlog-witness)."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")] = Field(
+        description="Its submission prefix; `https` unless it is on this host."
+    )
+    key: str = Field(
+        description="Its key, as `consentry-witness init` prints it: name, key id and base64, joined by plus signs."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS, for an `https` witness that demands it.")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        self.to_witness()
+        split = urlsplit(self.url)
+        if split.scheme == "http" and not TcpAddress(split.hostname or "", 1).is_loopback:
+            raise ValueError("url must begin with https:// unless the witness is on this host")
+        if self.tls is not None and split.scheme == "http":
+            raise ValueError("tls is impossible with http://")
+        return self
+
+    def to_witness(self) -> Witness:
+        """As witnessing takes it."""
+        try:
+            key = parse_verifier_key(self.key)
+        except EventLogError as error:
+            raise ValueError(f"key: {error}") from None
+        if key.kind is not KeyKind.COSIGNER:
+            raise ValueError("key must be a cosigner's key")
+        files = (self.tls.cert_file, self.tls.key_file) if self.tls is not None else None
+        return Witness(self.url, key, files, self.tls.ca_file if self.tls is not None else None)
 
 
 class SyncListenerSettings(SettingsModel):
@@ -127,6 +164,12 @@ class FeedSettings(SettingsModel):
     admin_address: SocketText = Field(description="Unix socket (mode 0600) for policies, imports, records and status.")
     import_address: SocketText | None = Field(
         default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
+    )
+    witnesses: tuple[WitnessSettings, ...] = Field(
+        default=(), description="Who cosigns checkpoints; how many a sidecar demands, its trust file says."
+    )
+    witness_seconds: float = Field(
+        default=2.0, ge=0.1, le=60, description="Pause between two rounds of asking all witnesses, seconds."
     )
     drain_seconds: float = Field(
         default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."

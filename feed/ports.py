@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from consent.event import Event
+from consent.eventlog.keys import VerifierKey
 from consent.eventlog.merkle import Frontier
 from consent.policy import Policy
 from consent.state import Cluster
@@ -158,6 +160,31 @@ class Snapshot:
     tenant_record: bytes
     chunk_count: int
     subject_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A witness: an independent program that cosigns the log's checkpoints (c2sp.org/tlog-witness).
+
+    Attributes:
+        url: Submission prefix.
+        key: Its cosigning key.
+        client_files: Certificate and key to show, or None.
+        ca_file: Authorities to believe instead of the system's, or None.
+    """
+
+    url: str
+    key: VerifierKey
+    client_files: tuple[Path, Path] | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedCheckpoint:
+    """A checkpoint with the cosignatures of those that answered."""
+
+    size: int
+    note_bytes: bytes
 
 
 class Snapshots(Protocol):

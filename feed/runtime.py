@@ -26,6 +26,7 @@ from feed.sequencer import Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys, load_keys
 from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
+from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
@@ -142,8 +143,12 @@ async def _open_log(
     await progress.load()
     stack.push_async_callback(progress.close)
     proofs = LogTree(store, lambda: log.head)
+    witnesses = [witness.to_witness() for witness in settings.witnesses]
+    witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
+    witnessing.start()
+    stack.push_async_callback(witnessing.close)
     return log, feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock
+        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock, witnessing
     )
 
 
