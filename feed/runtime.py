@@ -123,8 +123,8 @@ async def _open_log(
     stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
 ) -> tuple[Sequencer, feed_service.FeedSources]:
     """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
-    signer = LogSigner(keys.log_key, keys.cosigner_key)
-    identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
+    signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
+    identity = LogIdentity(settings.origin, settings.tenant, (*signer.log_verifier_keys, *keys.previous_log_keys))
     store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
     stack.push_async_callback(store.close)
     log = _make_sequencer(settings, store, signer, keys, clock)

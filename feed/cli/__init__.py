@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from feed.cli.imports import import_file
+from feed.cli.keys import keys_app
 from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
@@ -28,6 +29,7 @@ app.command()(serve)
 app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
+app.add_typer(keys_app, name="keys")
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
 
