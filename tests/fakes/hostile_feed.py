@@ -108,6 +108,7 @@ class HostileFeed(feed_pb2_grpc.FeedServiceServicer):
     ) -> feed_pb2.GetEntryProofResponse:
         """None."""
         await context.abort(grpc.StatusCode.NOT_FOUND)
+        raise AssertionError
 
     async def GetConsistencyProof(
         self, request: feed_pb2.GetConsistencyProofRequest, context: Any
