@@ -8,7 +8,8 @@ from hosting.key_files import create_key_file
 from sidecar.cache.cache_file import CACHE_FILE_NAME
 from sidecar.cache.identity import CacheIdentity
 from sidecar.cache.key_file import KEY_USE, FileKeyProvider
-from sidecar.cache.store import MERGE_AFTER_ENTRIES, EncryptedCache
+from sidecar.cache.store import KEY_CHECK_SECONDS, MERGE_AFTER_ENTRIES, EncryptedCache
+from sidecar.ports import KeyProvider
 from tests.fakes.clock import FakeClock
 from tests.fakes.log_builder import ORIGIN, TENANT, LogBuilder
 
@@ -47,7 +48,7 @@ class CachePlace:
         self.path = self.directory / CACHE_FILE_NAME
         self.mark_path = root / "high-water"
         self.root = root
-        self.keys = make_keys(root)
+        self.keys: KeyProvider = make_keys(root)
         self.clock = FakeClock()
         self._opened: list[EncryptedCache] = []
 
@@ -59,7 +60,9 @@ class CachePlace:
         for cache in self._opened:
             await cache.close()
 
-    async def open(self, merge_after_entries: int = MERGE_AFTER_ENTRIES) -> EncryptedCache:
+    async def open(
+        self, merge_after_entries: int = MERGE_AFTER_ENTRIES, key_check_seconds: float = KEY_CHECK_SECONDS
+    ) -> EncryptedCache:
         cache = await EncryptedCache.open(
             self.directory,
             self.keys,
@@ -67,6 +70,7 @@ class CachePlace:
             high_water_path=self.mark_path,
             clock=self.clock,
             merge_after_entries=merge_after_entries,
+            key_check_seconds=key_check_seconds,
         )
         self._opened.append(cache)
         return cache
