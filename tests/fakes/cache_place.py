@@ -6,6 +6,7 @@ from typing import Self
 
 from hosting.key_files import create_key_file
 from sidecar.cache.cache_file import CACHE_FILE_NAME
+from sidecar.cache.high_water import HighWaterFile, Mark
 from sidecar.cache.identity import CacheIdentity
 from sidecar.cache.key_file import KEY_USE, FileKeyProvider
 from sidecar.cache.store import KEY_CHECK_SECONDS, MERGE_AFTER_ENTRIES, EncryptedCache
@@ -78,6 +79,10 @@ class CachePlace:
     async def reopen(self, cache: EncryptedCache) -> EncryptedCache:
         await cache.close()
         return await self.open()
+
+    def read_mark(self) -> Mark | None:
+        """The high-water mark, as the next start would read it."""
+        return HighWaterFile(self.mark_path, self.keys, self.identity).read()
 
     def files(self) -> dict[str, bytes]:
         """What the cache's files hold, by name; the index of the log of writes is no content."""
