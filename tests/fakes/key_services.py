@@ -93,6 +93,8 @@ class VaultServer:
     def pause(self) -> None:
         """Connections are still made, and nothing answers."""
         self._process.send_signal(signal.SIGSTOP)
+        # The signal stops one thread after the other; this comes back when all of them have stopped.
+        os.waitpid(self._process.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
