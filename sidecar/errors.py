@@ -31,6 +31,30 @@ class UnusableStartFile(SidecarError):
     reason = "UNUSABLE_START_FILE"
 
 
+class MissingExtra(SidecarError):
+    """The settings name something whose packages are not installed. Expected: the text names the extra."""
+
+    reason = "MISSING_EXTRA"
+
+
+class KeyServiceError(SidecarError):
+    """Root of what a key service (AWS KMS, Vault) fails with."""
+
+    reason = "KEY_SERVICE_ERROR"
+
+
+class KeyServiceUnavailable(KeyServiceError):
+    """The key service does not answer. Expected: a start is tried again until it does, and what runs does not need it."""
+
+    reason = "KEY_SERVICE_UNAVAILABLE"
+
+
+class KeyServiceRefused(KeyServiceError):
+    """The key service refuses this program, or the key in the settings is not there or disabled. Somebody must look."""
+
+    reason = "KEY_SERVICE_REFUSED"
+
+
 class CacheError(SidecarError):
     """Root of what the cache raises."""
 

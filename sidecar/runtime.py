@@ -25,10 +25,11 @@ from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail
 from sidecar.config import Method, SidecarSettings
-from sidecar.errors import ShipperMisconfigured
+from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.writer import FileJournal
+from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import KeyProvider, SidecarStatus
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
@@ -122,7 +123,8 @@ async def running_sidecar(
             load_bootstrap_policy(policy_file, trust, clock.now_ms() // 1000) if policy_file is not None else None
         )
         # 2. What is kept: the cache first, since its lock says that no other sidecar has these files.
-        keys = load_keys(settings)
+        keys = await asyncio.to_thread(load_keys, settings)
+        await asyncio.to_thread(keys.refresh)
         cache = await _open_cache(settings, keys, trust, clock)
         stack.push_async_callback(cache.close)
         if (seen := cache.head.checkpoint) is not None:
@@ -158,6 +160,9 @@ async def running_sidecar(
 
 def load_keys(settings: SidecarSettings) -> KeyProvider:
     """The key-encryption keys of cache and journal."""
+    service = settings.cache.aws_kms or settings.cache.vault_transit
+    if service is not None:
+        return load_key_service(service, settings.sidecar_id, SystemClock())
     return load_key_files(
         settings.cache.key_files,
         create_for_development=settings.cache.create_key,
@@ -173,6 +178,7 @@ async def _open_cache(settings: SidecarSettings, keys: KeyProvider, trust: Trust
         high_water_path=settings.cache.high_water_file,
         clock=clock,
         merge_after_entries=settings.cache.merge_after_entries,
+        key_check_seconds=settings.cache.key_check_seconds,
     )
 
 
@@ -287,7 +293,9 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         if shipping:
             # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
             stack.push_async_callback(_end_supervisors, supervisors)
-        running = await stack.enter_async_context(running_sidecar(settings))
+        running = await _start_patiently(stack, settings, stop)
+        if running is None:
+            return
         if shipping:
             # Not before the cache's lock says that no other sidecar, with a shipper of its own, has these files.
             supervisors.append(asyncio.create_task(_supervise_shipper(ship_arguments)))
@@ -297,6 +305,22 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         )
         await stop.wait()
         logger.info("draining")
+
+
+async def _start_patiently(
+    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event
+) -> RunningSidecar | None:
+    """Start, again and again while the key service is away; None if `stop` is set before that."""
+    backoff = Backoff(0.5, 30)
+    while not stop.is_set():
+        try:
+            return await stack.enter_async_context(running_sidecar(settings))
+        except KeyServiceUnavailable as error:
+            logger.error("not started yet, tried again: %s: %s", error.reason, error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff.next_seconds()):
+                await stop.wait()
+    return None
 
 
 async def _end_supervisors(tasks: "list[asyncio.Task[None]]") -> None:

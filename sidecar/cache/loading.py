@@ -92,6 +92,8 @@ def read_cache_file(path: Path, keys: KeyProvider, identity: CacheIdentity) -> C
             connection.close()
     except OSError as error:
         raise CacheWriteFailed(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CorruptCache("the cache file is damaged: a text in it is none") from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")

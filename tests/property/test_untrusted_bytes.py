@@ -56,6 +56,7 @@ FEED = SigningFeed([opt_out(1), opt_out(2, "newsletter", kind=1, proof=2)])
 SNAPSHOT = FEED.snapshot()
 RECIPIENT = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 RING = KeyRing((bytes(32),), ((20_000, bytes(32)), (20_001, bytes(32))))
+PROOF = event_pb2.PROOF_NONE
 IDENTIFIER = event_pb2.Identifier(namespace="email", value="ada@example.com")
 
 
@@ -122,12 +123,17 @@ def frame_bytes() -> bytes:
 
 def intake_parsers() -> Iterator[tuple[str, Parser]]:
     directive = intake_pb2.RecordDirectiveRequest(
-        idempotency_key="k", directive=intake_pb2.Directive(identifier=IDENTIFIER, purpose="*", kind=2, proof=1)
+        idempotency_key="k",
+        directive=intake_pb2.Directive(
+            identifier=IDENTIFIER, purpose="*", kind=event_pb2.DIRECTIVE_KIND_OPT_OUT, proof=PROOF
+        ),
     )
     streamed = intake_pb2.RecordDirectivesRequest(records=[directive, directive])
-    link = intake_pb2.RecordLinkRequest(idempotency_key="k", left=IDENTIFIER, right=IDENTIFIER, proof=1)
+    link = intake_pb2.RecordLinkRequest(idempotency_key="k", left=IDENTIFIER, right=IDENTIFIER, proof=PROOF)
     unlink = intake_pb2.RecordUnlinkRequest(idempotency_key="k", left=IDENTIFIER, right=IDENTIFIER)
-    fact = intake_pb2.RecordFactRequest(idempotency_key="k", identifier=IDENTIFIER, age_band=3, jurisdictions=["US-CA"])
+    fact = intake_pb2.RecordFactRequest(
+        idempotency_key="k", identifier=IDENTIFIER, age_band=event_pb2.AGE_BAND_ADULT, jurisdictions=["US-CA"]
+    )
     restriction = intake_pb2.RecordRestrictionRequest(idempotency_key="k", identifier=IDENTIFIER, restricted=True)
     yield "directive request", Parser(parse_directive_request, directive.SerializeToString())
     yield "streamed requests", Parser(parse_streamed_requests, streamed.SerializeToString())
@@ -139,7 +145,7 @@ def intake_parsers() -> Iterator[tuple[str, Parser]]:
 
 def question_bytes() -> bytes:
     subject = decision_pb2.Subject(identifiers=[IDENTIFIER])
-    context = decision_pb2.Context(jurisdictions=["US-CA"], age_band=3, recipient="acme")
+    context = decision_pb2.Context(jurisdictions=["US-CA"], age_band=event_pb2.AGE_BAND_ADULT, recipient="acme")
     return decision_pb2.CheckRequest(subject=subject, purposes=["newsletter"], context=context).SerializeToString()
 
 
