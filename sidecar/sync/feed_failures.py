@@ -25,14 +25,17 @@ _REFUSALS: Final = frozenset(
     }
 )
 
-# gRPC has no status of its own for a failed handshake: BoringSSL's words (X509_verify_cert_error_string) and its own are all
-# there is. The first that fits counts.
-_UNTRUSTED: Final = (
+UNTRUSTED: Final = (
     ("certificate has expired", "the feed's certificate, or one that it leads to, has expired"),
     ("certificate is not yet valid", "the feed's certificate is not valid yet; is a clock wrong?"),
     ("Hostname Verification Check failed", "the feed's certificate is not for the host in feed.address"),
     ("CERTIFICATE_VERIFY_FAILED", "the feed's certificate is of no authority in feed.tls.ca_file"),
 )
+"""What stands in the text of a failed handshake, and what it means; the first that fits counts.
+
+gRPC has no status of its own for it: BoringSSL's words (`X509_verify_cert_error_string`) and its own are all there is.
+"""
+
 # How a server that refuses a client's certificate looks from here: TLS 1.3 has no answer that gRPC would hand on.
 _CLOSED_IN_HANDSHAKE: Final = "Socket closed"
 
@@ -53,7 +56,7 @@ def make_error(code: grpc.StatusCode, details: str | None, own: Validity | None)
     if code is not grpc.StatusCode.UNAVAILABLE:
         return FeedUnavailable(code.name)
     # 1. What was wrong with the feed's certificate was seen here.
-    for words, meaning in _UNTRUSTED:
+    for words, meaning in UNTRUSTED:
         if words in details:
             return FeedUntrusted(meaning)
     # 2. What is wrong with our own was seen by the feed, which tells nobody; our clock may be the one that is wrong, so it was
