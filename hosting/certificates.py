@@ -225,5 +225,5 @@ def _check_material(
 def _parse_certificates(pem: bytes, path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise TlsError(f"{path}: no certificate in PEM") from None

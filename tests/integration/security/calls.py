@@ -43,7 +43,7 @@ def list_rpcs(files: tuple[Any, ...], sidecar_id: str) -> Iterator[Rpc]:
     for file in files:
         for service in file.services_by_name.values():
             for method in service.methods:
-                message = GetMessageClass(method.input_type)()
+                message: Any = GetMessageClass(method.input_type)()
                 if "hello" in method.input_type.fields_by_name:
                     message.hello.sidecar_id = sidecar_id
                 elif "sidecar_id" in method.input_type.fields_by_name:
@@ -57,7 +57,8 @@ async def outcome_of(channel: grpc.aio.Channel, rpc: Rpc) -> str:
     What the method itself says of the message (mostly that it is incomplete) shows that the caller got as far as that.
     """
     # To the server, a stream of one message is a single request.
-    call = channel.stream_stream(f"/{rpc.name}")(timeout=CALL_SECONDS)
+    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{rpc.name}")
+    call = method(timeout=CALL_SECONDS)
     try:
         await call.write(rpc.message_bytes)
         await call.done_writing()

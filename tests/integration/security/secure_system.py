@@ -61,7 +61,8 @@ class SecureInstallation:
 
 
 def make_sidecar_certificate(authority: Authority, clock: FakeClock | None = None) -> CertificateFiles:
-    return authority.issue("sidecar", sidecar_uri(), clock=clock)
+    """A certificate with the sidecar's name, and this host's for its own listeners."""
+    return authority.issue("sidecar", sidecar_uri(), ips=("127.0.0.1",), clock=clock)
 
 
 def install_secure(directory: Path) -> SecureInstallation:
