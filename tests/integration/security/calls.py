@@ -1,7 +1,7 @@
 """Every RPC of every service, called with bytes, and what became of the call."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ SIDECAR_FILES = (decision_pb2.DESCRIPTOR,)
 SERVED = "SERVED"
 _OF_THE_MESSAGE = frozenset(
     {
-        grpc.StatusCode.OK,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -51,27 +50,33 @@ def list_rpcs(files: tuple[Any, ...], sidecar_id: str) -> Iterator[Rpc]:
                 yield Rpc(f"{service.full_name}/{method.name}", message.SerializeToString())
 
 
-async def outcome_of(channel: grpc.aio.Channel, rpc: Rpc) -> str:
-    """`SERVED`, or the status and reason with which the caller was turned away.
+async def list_outcomes(
+    target: str, credentials: grpc.ChannelCredentials | None, rpcs: Iterable[Rpc]
+) -> dict[str, str]:
+    """What becomes of each call, by its name: `SERVED`, or the status and reason with which the caller was turned away.
 
-    What the method itself says of the message (mostly that it is incomplete) shows that the caller got as far as that.
+    In a thread, with blocking gRPC: the other one loses the status of a call that ended before its message was sent.
     """
+    return await asyncio.to_thread(_call_all, target, credentials, list(rpcs))
+
+
+def _call_all(target: str, credentials: grpc.ChannelCredentials | None, rpcs: list[Rpc]) -> dict[str, str]:
+    opened = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    with opened as channel:
+        return {rpc.name: _outcome_of(channel, rpc) for rpc in rpcs}
+
+
+def _outcome_of(channel: grpc.Channel, rpc: Rpc) -> str:
+    """What the method itself says of the message (mostly that it is incomplete) shows that the caller got as far as that."""
     # To the server, a stream of one message is a single request.
-    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{rpc.name}")
-    call = method(timeout=CALL_SECONDS)
+    method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{rpc.name}")
+    call: Any = method(rpc.message_bytes, timeout=CALL_SECONDS)
     try:
-        await call.write(rpc.message_bytes)
-        await call.done_writing()
-        if await call.read() is not grpc.aio.EOF:
-            return SERVED
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        # Turned away before the message was sent; the status says why.
-        pass
-    else:
-        await call.code()
+        next(call, None)
+    except grpc.RpcError:
+        if call.code() not in _OF_THE_MESSAGE:
+            reasons = [str(value) for key, value in call.trailing_metadata() or () if key == REASON_KEY]
+            return " ".join([call.code().name, *reasons])
     finally:
         call.cancel()
-    code, metadata = await call.code(), await call.trailing_metadata()
-    if code in _OF_THE_MESSAGE:
-        return SERVED
-    return " ".join([code.name, *(str(value) for key, value in metadata or () if key == REASON_KEY)])
+    return SERVED

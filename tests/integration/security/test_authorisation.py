@@ -1,7 +1,6 @@
 """Every RPC of every service, at every listener, by every kind of caller: what docs/security-roles.md says, and nothing else."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from sidecar.config import Method
 from sidecar.grpc_api.decision_service import SERVICE
 from sidecar.runtime import running_sidecar
 from tests.fakes.certificates import Authority, make_authority
-from tests.integration.security.calls import FEED_FILES, SERVED, SIDECAR_FILES, Rpc, list_rpcs, outcome_of
+from tests.integration.security.calls import FEED_FILES, SERVED, SIDECAR_FILES, Rpc, list_outcomes, list_rpcs
 from tests.integration.security.secure_system import (
     SIDECAR_ID,
     SecureInstallation,
-    find_free_port,
     install_secure,
     sidecar_uri,
 )
@@ -122,13 +120,6 @@ async def feed(short_directory: Path) -> AsyncIterator[SecureFeed]:
         yield SecureFeed(secure, make_authority(short_directory / "theirs"), intake)
 
 
-@asynccontextmanager
-async def connect(target: str, credentials: Credentials) -> AsyncIterator[grpc.aio.Channel]:
-    opened = grpc.aio.insecure_channel(target) if credentials is None else grpc.aio.secure_channel(target, credentials)
-    async with opened as channel:
-        yield channel
-
-
 def test_every_rpc_of_the_feed_has_its_row() -> None:
     reflection = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     assert {rpc.name for rpc in FEED_RPCS} | {reflection} == set(PERMISSIONS)
@@ -139,37 +130,33 @@ async def test_feed_over_tls_serves_whom_the_table_names(feed: SecureFeed, calle
     places = {f"127.0.0.1:{feed.secure.port}": SYNC, format_address(feed.intake): PARTNER_INTAKE}
     credentials = CALLERS[caller](feed.secure.authority, feed.theirs)
     for target, place in places.items():
-        async with connect(target, credentials) as channel:
-            outcomes = {rpc.name: await outcome_of(channel, rpc) for rpc in FEED_RPCS}
+        outcomes = await list_outcomes(target, credentials, FEED_RPCS)
         assert outcomes == {rpc.name: expected_at_feed(place, caller, rpc) for rpc in FEED_RPCS}
 
 
 @pytest.mark.parametrize("name", SOCKETS)
 async def test_feed_on_a_socket_serves_what_the_table_gives_to_its_role(feed: SecureFeed, name: str) -> None:
-    async with connect(feed.secure.installation.socket(name), None) as channel:
-        outcomes = {rpc.name: await outcome_of(channel, rpc) for rpc in FEED_RPCS}
+    outcomes = await list_outcomes(feed.secure.installation.socket(name), None, FEED_RPCS)
     assert outcomes == {rpc.name: expected_at_feed(SOCKETS[name], "", rpc) for rpc in FEED_RPCS}
 
 
 async def test_feed_serves_health_nowhere_and_reflection_only_where_it_is_on(feed: SecureFeed) -> None:
+    services = ("grpc.health.v1.Health/Check", "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
     for name in SOCKETS:
-        async with connect(feed.secure.installation.socket(name), None) as channel:
-            for service in (
-                "grpc.health.v1.Health/Check",
-                "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            ):
-                assert await outcome_of(channel, Rpc(service, b"")) == UNIMPLEMENTED
+        rpcs = [Rpc(service, b"") for service in services]
+        outcomes = await list_outcomes(feed.secure.installation.socket(name), None, rpcs)
+        assert outcomes == dict.fromkeys(services, UNIMPLEMENTED)
 
 
 @pytest.mark.parametrize("allowed", list(Method))
 async def test_sidecar_serves_a_caller_its_own_methods_and_nobody_else_any(
     short_directory: Path, allowed: Method
 ) -> None:
-    secure, theirs, port = install_secure(short_directory), make_authority(short_directory / "theirs"), find_free_port()
+    secure, theirs = install_secure(short_directory), make_authority(short_directory / "theirs")
     caller = {"name": "mailer", "methods": [allowed.value], "detail": "full"}
     listeners = [
         {
-            "address": f"127.0.0.1:{port}",
+            "address": "127.0.0.1:0",
             "tls": secure.feed_secret.settings,
             "callers": [caller | {"identity": MAILER}],
         },
@@ -179,14 +166,13 @@ async def test_sidecar_serves_a_caller_its_own_methods_and_nobody_else_any(
         rpc.name: SERVED if rpc.name == f"{SERVICE}/{allowed.value}" else DENIED + "METHOD_NOT_PERMITTED"
         for rpc in SIDECAR_RPCS
     }
-    async with running_sidecar(secure.sidecar_settings(listeners=listeners), boot_id="test"):
+    async with running_sidecar(secure.sidecar_settings(listeners=listeners), boot_id="test") as sidecar:
+        address = format_address(sidecar.addresses[0])
         seen: dict[str, dict[str, str]] = {}
         for name, make in CALLERS.items():
-            async with connect(f"127.0.0.1:{port}", make(secure.authority, theirs)) as channel:
-                seen[name] = {rpc.name: await outcome_of(channel, rpc) for rpc in SIDECAR_RPCS}
+            seen[name] = await list_outcomes(address, make(secure.authority, theirs), SIDECAR_RPCS)
         for name, socket in {"socket": "app", "administration": "sidecar-1-admin"}.items():
-            async with connect(secure.installation.socket(socket), None) as channel:
-                seen[name] = {rpc.name: await outcome_of(channel, rpc) for rpc in SIDECAR_RPCS}
+            seen[name] = await list_outcomes(secure.installation.socket(socket), None, SIDECAR_RPCS)
     everything = dict.fromkeys(own, SERVED)
     nothing = dict.fromkeys(own, DENIED + "METHOD_NOT_PERMITTED")
     expected = {name: dict.fromkeys(own, UNAVAILABLE) if name in REFUSED_IN_HANDSHAKE else nothing for name in CALLERS}
