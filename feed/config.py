@@ -13,7 +13,7 @@ from feed.intake.sources import Source
 from feed.ports import Witness
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import AddressText, CertificateName, Name, ProgramLogSettings, SocketText, TlsFiles
 
 ENV_PREFIX = "CONSENTRY_FEED_"
 
@@ -119,7 +119,14 @@ class SourceSettings(SettingsModel):
     """An intake system: what it may say."""
 
     name: Name = Field(description="Name of the source; every event carries it.")
-    address: SocketText = Field(description="Unix socket of this source and of no other (`unix:///path`).")
+    address: AddressText = Field(
+        description="Listener of this source and of no other: `unix:///path`, or `host:port` with mutual TLS."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required on TCP.")
+    certificate_names: tuple[CertificateName, ...] = Field(
+        default=(),
+        description="URIs (SPIFFE IDs) and DNS names; a caller's certificate must have one of them. Required on TCP.",
+    )
     namespaces: tuple[str, ...] = Field(
         default=("*",), min_length=1, description="Namespaces of identifiers that it may speak of."
     )
@@ -137,6 +144,13 @@ class SourceSettings(SettingsModel):
         default=1, ge=0, le=2, description="Highest assurance: 0 device, 1 contact point, 2 account."
     )
     may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        is_socket = isinstance(parse_address(self.address), UnixAddress)
+        if (self.tls is None) != is_socket or bool(self.certificate_names) == is_socket:
+            raise ValueError("tls and certificate_names are required on TCP, and impossible on a Unix socket")
+        return self
 
     def to_source(self) -> Source:
         """What intake works with."""

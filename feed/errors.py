@@ -109,6 +109,12 @@ class SidecarNotPermitted(FeedError):
     reason = "SIDECAR_NOT_PERMITTED"
 
 
+class CallerNotPermitted(FeedError):
+    """Whoever calls may not call this method: no certificate that the listener names, or a method of another role."""
+
+    reason = "CALLER_NOT_PERMITTED"
+
+
 class ShuttingDown(FeedError):
     """The feed drains and takes no more work. Expected."""
 

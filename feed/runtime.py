@@ -1,6 +1,7 @@
 """The composition root: the only place that builds adapters and starts tasks."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from consent.vocabulary.subject import Tokeniser
 from feed.config import FeedSettings, Method
 from feed.grpc_api import feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
+from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
@@ -28,12 +30,15 @@ from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
 from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
 from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.servers import KeptServer
+from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.tls import server_credentials
+from hosting.tls import reloading_server_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +84,12 @@ class RunningFeed:
 @dataclass(frozen=True, slots=True)
 class _Listener:
     address: Address
+    role: Role
     register: Callable[[grpc.aio.Server], None]
     service_names: tuple[str, ...] = ()
     mode: int = 0o660
-    credentials: grpc.ServerCredentials | None = None
+    certificate: OwnCertificate | None = None
+    certificate_names: frozenset[str] | None = None
     reflect: bool = False
 
 
@@ -110,10 +117,13 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
             trusted_local=True,
         )
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
-        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
         listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
+        certificates = [known.certificate for known in listeners if known.certificate is not None]
+        # Not in a TaskGroup: what stops the log must reach `serve` as itself.
+        stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
         yield RunningFeed(log, addresses)
@@ -178,19 +188,27 @@ def _make_listeners(
     def intake(source: Source) -> grpc.GenericRpcHandler:
         return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
 
-    tls = settings.sync.tls
     sync = _Listener(
         settings.sync.parsed_address,
+        Role.SIDECAR,
         # Whoever can open the socket of a feed without certificates gets the tenant's keys: its own user alone.
         mode=0o600,
         register=partial(feed_service.add_feed_service, sync_service),
-        credentials=server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None,
+        certificate=_load_certificate(settings.sync.tls, clock),
     )
     intakes = [
-        _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
+        _Listener(
+            parse_address(source.address),
+            Role.SOURCE,
+            _handlers(intake(source.to_source())),
+            certificate=_load_certificate(source.tls, clock),
+            certificate_names=frozenset(source.certificate_names) if source.tls is not None else None,
+        )
+        for source in settings.sources
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
+        Role.ADMINISTRATOR,
         _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
         (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
         mode=0o600,
@@ -198,32 +216,59 @@ def _make_listeners(
     )
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
-        listeners.append(_Listener(parse_address(settings.import_address), _handlers(intake(_IMPORT)), mode=0o600))
+        address = parse_address(settings.import_address)
+        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(_IMPORT)), mode=0o600))
     return listeners
+
+
+def _load_certificate(tls: TlsFiles | None, clock: Clock) -> OwnCertificate | None:
+    if tls is None:
+        return None
+    return OwnCertificate(tls.cert_file, tls.key_file, tls.ca_file, clock=clock, warning_days=tls.expiry_warning_days)
 
 
 def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], None]:
     return lambda server: server.add_generic_rpc_handlers(handlers)
 
 
-async def _serve(leases: ExitStack, listener: _Listener, servers: list[grpc.aio.Server]) -> Address:
-    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES),), options=_OPTIONS)
+async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServer]) -> Address:
+    address = listener.address
+    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+    credentials = reloading_server_credentials(listener.certificate) if listener.certificate is not None else None
+
+    def bind() -> grpc.aio.Server:
+        # Whatever the kernel chose first, a server that takes another one's place listens there too.
+        nonlocal address
+        server = _build_server(listener)
+        address = bind_listener(server, address, credentials)
+        if lease is not None:
+            lease.publish(listener.mode)
+        return server
+
+    server = KeptServer(bind)
+    servers.append(server)
+    await server.start()
+    return address
+
+
+def _build_server(listener: _Listener) -> grpc.aio.Server:
+    guard = RoleGuard(listener.role, listener.certificate_names)
+    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES), guard), options=_OPTIONS)
     listener.register(server)
     if listener.reflect:
         reflection.enable_server_reflection((*listener.service_names, reflection.SERVICE_NAME), server)
-    address = listener.address
-    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
-    bound = bind_listener(server, address, listener.credentials)
-    if lease is not None:
-        lease.publish(listener.mode)
-    servers.append(server)
-    await server.start()
-    return bound
+    return server
 
 
-async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+async def _stop_all(servers: list[KeptServer], drain_seconds: float) -> None:
     """All at once: none takes new work while another one drains."""
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def serve(settings: FeedSettings) -> None:

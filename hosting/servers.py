@@ -40,10 +40,10 @@ class KeptServer:
         Raises:
             HostingError: It cannot be bound.
         """
-        server = self._make()
+        # Kept before it is started: what is bound must be stopped, whatever happens next.
+        server = self._server = self._make()
         before = asyncio.all_tasks()
         await server.start()
-        self._server = server
         accepting = [task for task in asyncio.all_tasks() - before if _accepts_calls(task)]
         if not accepting:
             _LOGGER.error("this version of grpc cannot be watched: a server that ends by itself will not come back")

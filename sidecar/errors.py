@@ -122,12 +122,27 @@ class FeedUnavailable(SyncError):
 
 
 class FeedUntrusted(SyncError):
-    """The TLS handshake with the feed failed here: its certificate is not of an authority in `feed.tls.ca_file`, or not for its address.
+    """The TLS handshake with the feed failed here; the text says what was wrong with its certificate: time, authority or name.
 
     Unexpected: somebody must look.
     """
 
     reason = "FEED_UNTRUSTED"
+
+
+class OwnCertificateExpired(SyncError):
+    """The feed cannot be reached, and this sidecar's own certificate has expired: the feed, which sees it, only closes the connection.
+
+    Unexpected: somebody must renew it.
+    """
+
+    reason = "OWN_CERTIFICATE_EXPIRED"
+
+
+class OwnCertificateNotYetValid(SyncError):
+    """The feed cannot be reached, and this sidecar's own certificate is not valid yet. Unexpected: a clock may be wrong."""
+
+    reason = "OWN_CERTIFICATE_NOT_YET_VALID"
 
 
 class FeedRefused(SyncError):

@@ -26,6 +26,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.EntryUnknown: StatusCode.NOT_FOUND,
         errors.SourceNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.SidecarNotPermitted: StatusCode.PERMISSION_DENIED,
+        errors.CallerNotPermitted: StatusCode.PERMISSION_DENIED,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
