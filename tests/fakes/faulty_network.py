@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
-from pathlib import Path
 
 _CHUNK_BYTES = 4096
 
@@ -22,15 +21,16 @@ class Fault(StrEnum):
 
 
 class FaultyNetwork:
-    """Carries bytes from one Unix socket to another.
+    """Carries bytes from one port of this host to another.
 
     Args:
-        target: Where the other program listens.
+        target_port: Where the other program listens.
         chance: Decides where a fault strikes.
     """
 
-    def __init__(self, target: Path, chance: random.Random) -> None:
-        self._target = target
+    def __init__(self, target_port: int, chance: random.Random) -> None:
+        self._target_port = target_port
+        self.port = 0
         self._chance = chance
         self._fault = Fault.NONE
         self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -50,7 +50,7 @@ class FaultyNetwork:
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         try:
-            far_reader, far_writer = await asyncio.open_unix_connection(str(self._target))
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.transport.abort()
             return
@@ -87,10 +87,11 @@ class FaultyNetwork:
 
 
 @asynccontextmanager
-async def faulty_network(near: Path, target: Path, chance: random.Random) -> AsyncIterator[FaultyNetwork]:
-    """Listen on one Unix socket and carry everything to another."""
-    network = FaultyNetwork(target, chance)
-    server = await asyncio.start_unix_server(network.carry, str(near))
+async def faulty_network(target_port: int, chance: random.Random) -> AsyncIterator[FaultyNetwork]:
+    """Listen on a port of the kernel's choice and carry everything to another."""
+    network = FaultyNetwork(target_port, chance)
+    server = await asyncio.start_server(network.carry, "127.0.0.1", 0)
+    network.port = server.sockets[0].getsockname()[1]
     async with server:
         yield network
         network.turn(Fault.NONE)
