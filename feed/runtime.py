@@ -19,6 +19,7 @@ from feed.grpc_api import feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
 from feed.log_store.sqlite import LogIdentity, SqliteLog
@@ -107,7 +108,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources = await _open_log(stack, settings, keys, clock)
+        log, sources, receipts = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -119,7 +120,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, log, receipts, sync_service, sources.progress, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         certificates = [known.certificate for known in listeners if known.certificate is not None]
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
@@ -131,8 +132,8 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
 
 async def _open_log(
     stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources]:
-    """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
+) -> tuple[Sequencer, feed_service.FeedSources, ReceiptIssuer]:
+    """The log, which is closed when the stack unwinds, and what sidecars and sources are told out of it; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
     identity = LogIdentity(settings.origin, settings.tenant, (*signer.log_verifier_keys, *keys.previous_log_keys))
     store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
@@ -157,9 +158,10 @@ async def _open_log(
     witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
     witnessing.start()
     stack.push_async_callback(witnessing.close)
-    return log, feed_service.FeedSources(
+    sources = feed_service.FeedSources(
         log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock, witnessing
     )
+    return log, sources, ReceiptIssuer(log, store, proofs)
 
 
 def _make_sequencer(
@@ -175,6 +177,7 @@ def _make_sequencer(
 def _make_listeners(
     settings: FeedSettings,
     log: Sequencer,
+    receipts: ReceiptIssuer,
     sync_service: feed_service.FeedServicer,
     progress: ProgressBook,
     keys: FeedKeys,
@@ -186,7 +189,7 @@ def _make_listeners(
     administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
-        return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, receipts))
 
     sync = _Listener(
         settings.sync.parsed_address,

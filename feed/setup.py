@@ -88,6 +88,9 @@ def _create_trust(directory: Path, keys: FeedKeys, installation: Installation) -
     )
     write_file_atomically(directory / "root.key", f"{format_signing_key(root_key)}\n".encode())
     write_file_atomically(directory / "root.pub", f"{format_verifier_key(root_key.verifier_key)}\n".encode(), 0o644)
+    # For whoever checks receipts: these two keys are all that it takes.
+    for name, key in (("log", keys.log_key), ("cosigner", keys.cosigner_key)):
+        write_file_atomically(directory / f"{name}.pub", f"{format_verifier_key(key.verifier_key)}\n".encode(), 0o644)
     write_file_atomically(directory / "trust.note", seal_trust(trust, root_key), 0o644)
 
 

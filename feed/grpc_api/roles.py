@@ -51,6 +51,7 @@ PERMISSIONS: Final[Mapping[str, AbstractSet[Role]]] = MappingProxyType(
         "consentry.intake.v1.IntakeService/RecordUnlink": _INTAKE,
         "consentry.intake.v1.IntakeService/RecordFact": _INTAKE,
         "consentry.intake.v1.IntakeService/RecordRestriction": _INTAKE,
+        "consentry.intake.v1.IntakeService/GetReceipt": _INTAKE,
         "consentry.intake.v1.PolicyService/PublishPolicy": _ADMINISTRATOR,
         "consentry.intake.v1.PolicyService/GetPolicy": _ADMINISTRATOR,
         "consentry.intake.v1.PolicyService/GetFeedStatus": _ADMINISTRATOR,
