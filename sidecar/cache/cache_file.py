@@ -18,7 +18,7 @@ def verify_header(path: Path) -> None:
     """Check the two bytes by which SQLite takes a file for one that may only be read, which would stop every write later.
 
     A loss of power while the log of writes is moved into the file may tear its first page. SQLite then takes that page from the log and
-    writes it anew, so such a file is whole.
+    writes it anew, so such a file is whole; and so is one that `is_never_written`.
 
     Raises:
         CorruptCache: They say what no version of ours writes.
@@ -26,18 +26,20 @@ def verify_header(path: Path) -> None:
     """
     with path.open("rb") as file:
         header = file.read(_FORMAT_BYTES.stop)
-    if header and any(version not in (1, 2) for version in header[_FORMAT_BYTES]) and not _is_first_page_logged(path):
+    if not header or all(version in (1, 2) for version in header[_FORMAT_BYTES]):
+        return
+    if not _is_first_page_logged(path) and not is_never_written(path):
         raise CorruptCache("the cache file's header is damaged")
 
 
 def is_never_written(path: Path) -> bool:
-    """Whether a file beside which a rollback journal lies was never written by us.
+    """Whether nothing was ever committed to a file.
 
-    SQLite keeps such a journal while it makes the first page, and ends it before the first commit to the log of writes is durable. A crash
-    there leaves one page at most, which the next connection that may write undoes.
+    SQLite keeps a rollback journal while it makes the first page, and ends it before the first commit to the log of writes is durable. A
+    crash there leaves both, and the next connection that may write undoes the page.
     """
     try:
-        return path.stat().st_size <= _FIRST_PAGE_BYTES
+        return Path(f"{path}-journal").exists() and path.stat().st_size <= _FIRST_PAGE_BYTES
     except OSError:
         return False
 

@@ -48,20 +48,21 @@ class SimulatedFile:
         self._current = bytearray(self._durable)
         self._sizes: list[int | None] = [None if content is None else len(content)]
         self._sectors: dict[int, _Sector] = {}
+        self._stuck: dict[int, _Sector] = {}
         if content is None:
             self._sizes.append(0)
 
     @property
     def unsynced_sectors(self) -> int:
         """Sectors that a loss of power may damage."""
-        return len(self._sectors)
+        return len(self._sectors) + len(self._stuck)
 
     def write(self, data: bytes, offset: int) -> None:
         end = offset + len(data)
         touched = range(offset // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1)
         for number in touched:
             if number not in self._sectors:
-                self._sectors[number] = _Sector([_cut(self._durable, number)])
+                self._sectors[number] = self._stuck.pop(number, None) or _Sector([_cut(self._durable, number)])
         if end > len(self._current):
             self._current.extend(bytes(end - len(self._current)))
             self._sizes.append(end)
@@ -88,9 +89,19 @@ class SimulatedFile:
             self.sync()
 
     def sync(self) -> None:
-        """Make everything durable."""
+        """Make everything durable, save for what a failed sync has left behind and nobody has written again since."""
+        kept = {number: _cut(self._durable, number) for number in self._stuck}
         self._durable = bytearray(self._current)
+        for number, content in kept.items():
+            start = number * SECTOR_BYTES
+            room = max(len(self._durable) - start, 0)
+            self._durable[start : start + SECTOR_BYTES] = content[:room]
         self._sizes = self._sizes[-1:]
+        self._sectors.clear()
+
+    def fail_sync(self) -> None:
+        """Fail as Linux does: what was not written counts as written from then on, so that a later sync passes it over."""
+        self._stuck |= self._sectors
         self._sectors.clear()
 
     @property
@@ -113,7 +124,7 @@ class SimulatedFile:
         content = bytearray(self._durable)
         # A whole run of sectors often shares one fate: a drive writes what it wrote last, or nothing.
         fate = chance.choice(("new", "old", "mixed", "mixed", "mixed"))
-        for number, sector in sorted(self._sectors.items()):
+        for number, sector in sorted((self._stuck | self._sectors).items()):
             start = number * SECTOR_BYTES
             content.extend(bytes(max(start + SECTOR_BYTES - len(content), 0)))
             content[start : start + SECTOR_BYTES] = _choose(sector, fate, chance)
@@ -148,17 +159,21 @@ class PowerLossDisk:
     Args:
         directory: Where SQLite's files are.
         chance: Decides what a loss of power leaves.
+        failing_share: Of the syncs, so many fail by chance, with power or without.
 
     Attributes:
         name: Of the VFS, for SQLite.
         operations: Writes, syncs, truncations and deletions so far.
         writes: How many of them were writes, by name of the file.
+        failed_syncs: How many syncs have failed while there was power.
         is_cut: Whether the power is gone.
         damaged_sectors: That the last loss of power could have damaged.
     """
 
-    def __init__(self, directory: Path, chance: random.Random) -> None:
+    def __init__(self, directory: Path, chance: random.Random, failing_share: float = 0) -> None:
         self.directory = directory
+        self.failing_share = failing_share
+        self.failed_syncs = 0
         self.name = f"power-loss-{uuid4().hex}"
         self.operations = 0
         self.writes: Counter[str] = Counter()
@@ -214,6 +229,10 @@ class PowerLossDisk:
 
     def sync(self, file: SimulatedFile) -> None:
         """Make a file durable; with a new one SQLite syncs the directory, and what was created or deleted there before."""
+        if self._chance.random() < self.failing_share:
+            self.failed_syncs += 1
+            file.fail_sync()
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         if file.is_new:
             for each in self._files.values():
                 each.sync_entry()

@@ -24,9 +24,10 @@ def journal_of(place: CachePlace) -> Path:
     return place.path.with_name(f"{place.path.name}-journal")
 
 
-async def test_open_after_a_crash_while_the_first_page_was_made_starts_empty(place: CachePlace) -> None:
+@pytest.mark.parametrize("torn", [b"", bytes(512), b"\xa5" * 512], ids=["whole", "zeros", "noise"])
+async def test_open_after_a_crash_while_the_first_page_was_made_starts_empty(place: CachePlace, torn: bytes) -> None:
     cache = await place.open()
-    first_page = place.path.read_bytes()[:PAGE_BYTES]
+    first_page = torn + place.path.read_bytes()[len(torn) : PAGE_BYTES]
     await cache.close()
     place.mark_path.unlink()
     place.restore({place.path.name: first_page, journal_of(place).name: HOT_JOURNAL})
