@@ -61,8 +61,10 @@ class SimulatedFile:
         end = offset + len(data)
         touched = range(offset // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1)
         for number in touched:
-            if number not in self._sectors:
-                self._sectors[number] = self._stuck.pop(number, None) or _Sector([_cut(self._durable, number)])
+            if number in self._stuck:
+                self._sectors[number] = self._stuck.pop(number)
+            elif number not in self._sectors:
+                self._sectors[number] = _Sector([_cut(self._durable, number)])
         if end > len(self._current):
             self._current.extend(bytes(end - len(self._current)))
             self._sizes.append(end)
