@@ -99,7 +99,7 @@ class CachePlace:
     def set_aside(self) -> list[str]:
         """Names of cache files that were set aside, without their logs of writes."""
         names = (path.name for path in self.directory.glob("*.corrupt-*"))
-        return sorted(name for name in names if not name.endswith(("-wal", "-shm")))
+        return sorted(name for name in names if not name.endswith(("-wal", "-shm", "-journal")))
 
 
 def assert_holds(cache: EncryptedCache, log: LogBuilder) -> None:
