@@ -1,6 +1,6 @@
 """What the sequencer, the snapshots and the proofs expect of a store, whatever keeps it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -149,8 +149,8 @@ class LogStore(Protocol):
         """Canonical record of the cluster of each token that is known."""
         ...
 
-    async def read_clusters(self, after_token: bytes, limit: int) -> Sequence[ClusterRow]:
-        """The next clusters in the order of their first token; `b""` starts at the beginning."""
+    def read_clusters(self) -> AsyncIterator[Sequence[ClusterRow]]:
+        """All clusters in the order of their first token, page by page; nothing may be committed meanwhile."""
         ...
 
     async def count_subjects(self) -> int:

@@ -8,9 +8,9 @@ from typing import Any, Final
 from consent.errors import ConsentError
 from consent.eventlog.errors import MalformedFrontier
 from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
-from consent.state_record import format_tenant, parse_tenant
+from consent.state_record import first_token_of, format_tenant, parse_tenant
 from feed.errors import CorruptLog
-from feed.log_store.port import LoggedRequest, RequestName, StoredHead
+from feed.log_store.port import ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.sealing import Sealer
 from feed.ports import Accepted, StoredEntry
 
@@ -22,6 +22,7 @@ _REQUEST: Final = struct.Struct(">32s16sQq")
 _HEAD: Final = struct.Struct(">QqI")
 _SEALED_HEAD_BYTES: Final = 2 * HASH_BYTES
 _NAME_HASH_BYTES: Final = 16
+_TOKEN_HASH_BYTES: Final = 16
 _MAX_TRACEPARENT_BYTES: Final = 255
 
 
@@ -30,7 +31,7 @@ class RowCodec:
 
     Args:
         sealer: Seals and opens.
-        index_key: 32 bytes, for the hash by which a request's name is found.
+        index_key: 32 bytes, for the hashes by which tokens and requests are found.
     """
 
     def __init__(self, sealer: Sealer, index_key: bytes) -> None:
@@ -55,13 +56,28 @@ class RowCodec:
         end = _PAYLOAD.size + length
         return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
 
-    def cluster_row(self, first_token: bytes, record: bytes) -> Row:
-        """(first_token, sealed)."""
-        return first_token, self._sealer.seal(b"c" + first_token, record)
+    def token_hash(self, token: bytes) -> bytes:
+        """16 bytes under which a token is found again.
 
-    def read_cluster(self, first_token: object, sealed: object) -> bytes:
+        The first byte is the token's own, so that the rows lie in 256 groups in the order of the tokens: a snapshot, which needs that
+        order, sorts one group at a time. It tells no more of a token than one in 256.
+        """
+        digest = blake2b(token, key=self._index_key, digest_size=_TOKEN_HASH_BYTES - 1, person=b"csty-token-v1")
+        return token[:1] + digest.digest()
+
+    def cluster_row(self, first_token: bytes, record: bytes) -> Row:
+        """(token_hash, sealed)."""
+        token_hash = self.token_hash(first_token)
+        return token_hash, self._sealer.seal(b"c" + token_hash, record)
+
+    def read_cluster(self, token_hash: object, sealed: object) -> bytes:
         """The record of a `cluster_row`; raises CorruptLog."""
-        return self._sealer.open(b"c" + read_bytes(first_token, "first_token"), sealed)
+        return self._sealer.open(b"c" + read_bytes(token_hash, "token_hash"), sealed)
+
+    def read_ordered(self, rows: Iterable[Row]) -> list[ClusterRow]:
+        """The clusters of `cluster_row`s in the order of their first token; raises CorruptLog."""
+        records = (self.read_cluster(*row) for row in rows)
+        return sorted(ClusterRow(first_token_of(record), record) for record in records)
 
     def name_hash(self, name: RequestName) -> bytes:
         """16 bytes under which a request is found again."""

@@ -1,7 +1,8 @@
 """The log in one SQLite file: the embedded store."""
 
+import asyncio
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,11 @@ DATABASE_NAME: Final = "log.db"
 _KEY_COUNTS: Final = (1, 4, 16, 64, 256)
 #: What one read of entries may take in memory, unless a single entry is larger.
 _MAX_READ_BYTES: Final = 4 * 1024 * 1024
-_INDEX_KEY_LABEL: Final = "index-key"
+INDEX_KEY_LABEL: Final = "index-key"
+#: The first byte of a token's hash is the token's own; clusters are read group by group.
+_GROUPS: Final = 256
+_PAGE_ROWS: Final = 2_000
+_AFTER_ALL_BYTES: Final = 17
 
 _Key = TypeVar("_Key", int, bytes)
 
@@ -48,24 +53,39 @@ class LogIdentity:
     tenant: str
     log_keys: tuple[VerifierKey, ...]
 
+    @property
+    def key_context(self) -> bytes:
+        """What every key and every sealed row of this log is bound to."""
+        return wire.STRING.write(self.origin) + wire.STRING.write(self.tenant)
+
 
 class SqliteLog:
-    """Implements `feed.log_store.port.LogStore`. Made by `open` only."""
+    """Implements `feed.log_store.port.LogStore`. Made by `open` only.
 
-    def __init__(self, database: Database, rows: RowCodec, identity: LogIdentity, held: ExitStack) -> None:
+    Attributes:
+        wrapped_index_key: The key of the hashes by which rows are found, as it lies in the file; archives and backups carry it.
+    """
+
+    def __init__(self, database: Database, unlocked: "_Unlocked", identity: LogIdentity, held: ExitStack) -> None:
         self._database = database
-        self._rows = rows
+        self._rows = unlocked.rows
+        self._data_key_row = unlocked.data_key_row
+        self._is_data_key_kept = False
         self._identity = identity
         self._held = held
+        self.wrapped_index_key = unlocked.wrapped_index_key
 
     @classmethod
-    async def open(cls, directory: Path, identity: LogIdentity, kek: bytes) -> Self:
+    async def open(
+        cls, directory: Path, identity: LogIdentity, kek: bytes, *, wrapped_index_key: bytes | None = None
+    ) -> Self:
         """Open the log in a directory, or begin one there.
 
         Args:
             directory: Created for its owner alone where it is missing; locked until `close`.
             identity: Whose log it must be.
             kek: 32 bytes; wraps the data keys.
+            wrapped_index_key: For a log that is begun: that of the log that it restores. None: a fresh one.
 
         Raises:
             InstanceLocked, DirectoryUnusable: Another process works on the directory, or it cannot be used.
@@ -78,11 +98,11 @@ class SqliteLog:
             database = Database(directory / DATABASE_NAME)
             await database.open()
             try:
-                rows = await _unlock(database, identity, kek)
+                unlocked = await _unlock(database, identity, kek, wrapped_index_key)
             except LogStoreError:
                 await database.close()
                 raise
-            return cls(database, rows, identity, held.pop_all())
+            return cls(database, unlocked, identity, held.pop_all())
 
     async def close(self) -> None:
         """Close the file and give the directory's lock back."""
@@ -120,17 +140,22 @@ class SqliteLog:
         entries = [rows.entry_row(entry) for entry in batch.entries]
         nodes = [(node_position(level, index), node_hash) for level, index, node_hash in batch.nodes]
         clusters = [rows.cluster_row(first_token, record) for first_token, record in changes.records.items()]
+        removed = [(rows.token_hash(first_token),) for first_token in changes.removed]
+        members = [(rows.token_hash(token), rows.token_hash(first)) for token, first in changes.members.items()]
+        removed_members = [(rows.token_hash(token),) for token in changes.removed_members]
         requests = [rows.request_row(name, request) for name, request in batch.requests.items()]
         async with self._database.writing() as connection:
             # The head first: another writer's commit is met before anything else was written.
             await self._write_head(connection, batch)
+            await self._keep_data_key(connection)
             await write_rows(connection, "INSERT INTO entry VALUES (?, ?, ?)", entries)
             await write_rows(connection, "INSERT INTO node VALUES (?, ?)", nodes)
-            await write_rows(connection, "DELETE FROM cluster WHERE first_token = ?", _singles(changes.removed))
-            await write_rows(connection, "DELETE FROM member WHERE token = ?", _singles(changes.removed_members))
+            await write_rows(connection, "DELETE FROM cluster WHERE token_hash = ?", removed)
+            await write_rows(connection, "DELETE FROM member WHERE token_hash = ?", removed_members)
             await write_rows(connection, "INSERT OR REPLACE INTO cluster VALUES (?, ?)", clusters)
-            await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", changes.members.items())
+            await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", members)
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
+        self._is_data_key_kept = True
 
     async def find_requests(self, names: Collection[RequestName]) -> Mapping[RequestName, LoggedRequest]:
         """See `LogStore`."""
@@ -141,23 +166,33 @@ class SqliteLog:
 
     async def find_clusters(self, tokens: Collection[bytes]) -> Mapping[bytes, bytes]:
         """See `LogStore`."""
+        by_hash = {self._rows.token_hash(token): token for token in tokens}
         statement = (
-            "SELECT first_token, first_token, sealed FROM cluster WHERE first_token IN ({0}) UNION ALL "
-            "SELECT token, member.first_token, sealed FROM member LEFT JOIN cluster USING (first_token) "
-            "WHERE token IN ({0})"
+            "SELECT token_hash, token_hash, sealed FROM cluster WHERE token_hash IN ({0}) UNION ALL "
+            "SELECT member.token_hash, cluster_hash, sealed "
+            "FROM member LEFT JOIN cluster ON cluster.token_hash = cluster_hash WHERE member.token_hash IN ({0})"
         )
-        found = await self._select(statement, list(tokens))
+        found = await self._select(statement, list(by_hash))
         return {
-            read_bytes(token, "token"): self._rows.read_cluster(first_token, sealed)
-            for token, first_token, sealed in found
+            by_hash[read_bytes(token_hash, "token_hash")]: self._rows.read_cluster(cluster_hash, sealed)
+            for token_hash, cluster_hash, sealed in found
         }
 
-    async def read_clusters(self, after_token: bytes, limit: int) -> Sequence[ClusterRow]:
+    async def read_clusters(self) -> AsyncIterator[Sequence[ClusterRow]]:
         """See `LogStore`."""
-        statement = "SELECT first_token, sealed FROM cluster WHERE first_token > ? ORDER BY first_token LIMIT ?"
         async with self._database.reading() as connection:
-            found = await _fetch(connection, statement, (after_token, limit))
-        return [ClusterRow(read_bytes(row[0], "first_token"), self._rows.read_cluster(*row)) for row in found]
+            ((count,),) = await _fetch(connection, "SELECT count(*) FROM cluster")
+        groups_per_page = max(1, _GROUPS * _PAGE_ROWS // max(read_number(count, "count"), _PAGE_ROWS))
+        statement = "SELECT token_hash, sealed FROM cluster WHERE token_hash >= ? AND token_hash < ?"
+        for group in range(0, _GROUPS, groups_per_page):
+            # Longer than any hash of the last group.
+            end = group + groups_per_page
+            bounds = bytes((group,)), bytes((end,)) if end < _GROUPS else bytes((0xFF,)) * _AFTER_ALL_BYTES
+            async with self._database.reading() as connection:
+                found = await _fetch(connection, statement, bounds)
+            # In a thread: a page of a large log is tens of thousands of rows.
+            if page := await asyncio.to_thread(self._rows.read_ordered, found):
+                yield page
 
     async def count_subjects(self) -> int:
         """See `LogStore`."""
@@ -228,6 +263,11 @@ class SqliteLog:
             tenant_row = self._rows.tenant_row(batch.head)
             await write_rows(connection, "INSERT OR REPLACE INTO tenant VALUES (1, ?)", [tenant_row])
 
+    async def _keep_data_key(self, connection: aiosqlite.Connection) -> None:
+        """With the first commit, so that a start that logs nothing leaves no key; the same row again after a commit that failed."""
+        if not self._is_data_key_kept:
+            await write_rows(connection, "INSERT OR REPLACE INTO data_key VALUES (?, ?)", [self._data_key_row])
+
     async def _select(self, statement: str, keys: Sequence[_Key]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         async with self._database.reading() as connection:
@@ -237,30 +277,38 @@ class SqliteLog:
         return found
 
 
-async def _unlock(database: Database, identity: LogIdentity, kek: bytes) -> RowCodec:
+@dataclass(frozen=True, slots=True)
+class _Unlocked:
+    rows: RowCodec
+    data_key_row: tuple[int, bytes]
+    wrapped_index_key: bytes
+
+
+async def _unlock(database: Database, identity: LogIdentity, kek: bytes, wrapped_index_key: bytes | None) -> _Unlocked:
     """Check whose log it is and take up its keys; a new data key is made for this process."""
-    context = wire.STRING.write(identity.origin) + wire.STRING.write(identity.tenant)
-    wrap = KeyWrap(kek, context)
+    wrap = KeyWrap(kek, identity.key_context)
     async with database.writing() as connection:
         await migrate(connection)
-        index_key = await _check_identity(connection, identity, kek, wrap)
+        wrapped_index_key = await _check_identity(connection, identity, kek, wrap, wrapped_index_key)
+        index_key = wrap.unwrap(wrapped_index_key, INDEX_KEY_LABEL)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")
         keys = {
             read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), _data_key_label(number))
             for number, wrapped in stored
         }
-        current = max(keys, default=0) + 1
-        keys[current] = os.urandom(KEY_BYTES)
-        wrapped_key = wrap.wrap(keys[current], _data_key_label(current))
-        await write_rows(connection, "INSERT INTO data_key VALUES (?, ?)", [(current, wrapped_key)])
-    return RowCodec(Sealer(keys, current, context), index_key)
+    current = max(keys, default=0) + 1
+    keys[current] = os.urandom(KEY_BYTES)
+    data_key_row = current, wrap.wrap(keys[current], _data_key_label(current))
+    return _Unlocked(RowCodec(Sealer(keys, current, identity.key_context), index_key), data_key_row, wrapped_index_key)
 
 
-async def _check_identity(connection: aiosqlite.Connection, identity: LogIdentity, kek: bytes, wrap: KeyWrap) -> bytes:
+async def _check_identity(
+    connection: aiosqlite.Connection, identity: LogIdentity, kek: bytes, wrap: KeyWrap, restored_index_key: bytes | None
+) -> bytes:
     rows = await _fetch(connection, "SELECT origin, tenant, kek_id, wrapped_index_key FROM identity")
     if not rows:
-        index_key = os.urandom(KEY_BYTES)
-        row = (identity.origin, identity.tenant, identify_kek(kek), wrap.wrap(index_key, _INDEX_KEY_LABEL))
+        index_key = restored_index_key or wrap.wrap(os.urandom(KEY_BYTES), INDEX_KEY_LABEL)
+        row = (identity.origin, identity.tenant, identify_kek(kek), index_key)
         await write_rows(connection, "INSERT INTO identity VALUES (1, ?, ?, ?, ?)", [row])
         return index_key
     origin, tenant, kek_id, wrapped_index_key = rows[0]
@@ -270,7 +318,7 @@ async def _check_identity(connection: aiosqlite.Connection, identity: LogIdentit
         raise ForeignLog("the file holds the log of another tenant")
     if kek_id != identify_kek(kek):
         raise ForeignLog("the file is sealed under another feed-kek")
-    return wrap.unwrap(read_bytes(wrapped_index_key, "wrapped_index_key"), _INDEX_KEY_LABEL)
+    return read_bytes(wrapped_index_key, "wrapped_index_key")
 
 
 async def _fetch(
@@ -285,10 +333,6 @@ def _fill_up(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
         chunk = list(keys[start : start + largest])
         count = next(count for count in _KEY_COUNTS if count >= len(chunk))
         yield chunk + chunk[-1:] * (count - len(chunk))
-
-
-def _singles(values: Collection[bytes]) -> list[tuple[bytes]]:
-    return [(value,) for value in values]
 
 
 def _last_within_limit(sizes: Sequence[tuple[Any, ...]]) -> int:

@@ -158,13 +158,13 @@ async def read_all(store: LogStore) -> list[StoredEntry]:
 async def read_clusters(store: LogStore) -> dict[bytes, Cluster]:
     """The stored state: the cluster of every token."""
     clusters: dict[bytes, Cluster] = {}
-    after = b""
-    while page := await store.read_clusters(after, 100):
+    last_token = b""
+    async for page in store.read_clusters():
         for row in page:
             cluster = parse_cluster(row.record)
-            assert cluster.members[0].token == row.first_token
+            assert cluster.members[0].token == row.first_token > last_token
             clusters |= dict.fromkeys((member.token for member in cluster.members), cluster)
-        after = page[-1].first_token
+            last_token = row.first_token
     return clusters
 
 
