@@ -13,13 +13,19 @@ from grpc_reflection.v1alpha import reflection
 
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
+from feed.backup.losses import LossGuard
+from feed.backup.mark_keeping import MarkKeeper
+from feed.backup.opening import LogPlace, open_log
+from feed.backup.writing import write_backup
 from feed.config import FeedSettings, Method
-from feed.grpc_api import feed_service, intake_service, policy_service
+from feed.grpc_api import backup_service, feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.high_water import MarkFile
+from feed.log_store.identity import LogIdentity
+from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import Sequencer, SequencerLimits
@@ -99,7 +105,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources = await _open_log(stack, settings, keys, clock)
+        log, sources, backup = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -111,7 +117,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, log, sync_service, sources, backup, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
@@ -120,13 +126,18 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
 
 async def _open_log(
     stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources]:
+) -> tuple[Sequencer, feed_service.FeedSources, backup_service.BackupService]:
     """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key)
-    identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
-    store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
-    stack.push_async_callback(store.close)
+    place = place_of(settings, keys)
+    opened = await open_log(place)
+    stack.push_async_callback(opened.close)
+    store = opened.store
     log = _make_sequencer(settings, store, signer, keys, clock)
+    # Closed after the log, so that the mark is that of the last entry.
+    mark = MarkKeeper(place.marks, lambda: log.head).start()
+    stack.push_async_callback(mark.close)
+    log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -142,8 +153,29 @@ async def _open_log(
     await progress.load()
     stack.push_async_callback(progress.close)
     proofs = LogTree(store, lambda: log.head)
-    return log, feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock
+    losses = LossGuard(log, place.losses, place.accepted_losses, proofs)
+    await losses.load()
+    sources = feed_service.FeedSources(
+        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock, losses
+    )
+    backup = backup_service.BackupService(
+        lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
+    )
+    return log, sources, backup
+
+
+def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
+    """Where the settings say that the log and its safeguards lie."""
+    identity = LogIdentity(settings.origin, settings.tenant, (keys.log_key.verifier_key,))
+    path = settings.event_log.high_water_path
+    return LogPlace(
+        settings.event_log.directory,
+        settings.event_log.archive_directory,
+        MarkFile(path, keys.kek, identity.key_context),
+        MarkFile(path.with_name(f"{path.name}.lost"), keys.kek, identity.key_context, "reported-loss"),
+        MarkFile(path.with_name(f"{path.name}.accepted"), keys.kek, identity.key_context, "accepted-loss"),
+        identity,
+        keys.kek,
     )
 
 
@@ -161,14 +193,23 @@ def _make_listeners(
     settings: FeedSettings,
     log: Sequencer,
     sync_service: feed_service.FeedServicer,
-    progress: ProgressBook,
+    sources: feed_service.FeedSources,
+    backup: backup_service.BackupService,
     keys: FeedKeys,
     clock: Clock,
 ) -> list[_Listener]:
     publisher = Publisher(log, clock, settings.origin)
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
-    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+    losses = sources.losses
+    administration = policy_service.PolicyService(
+        publisher,
+        log,
+        _ADMINISTRATOR.name,
+        identity,
+        sources.progress.progress,
+        lambda: losses.loss if losses is not None else None,
+    )
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
         return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
@@ -186,8 +227,10 @@ def _make_listeners(
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
-        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
-        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        _handlers(
+            policy_service.policy_handler(administration), intake(_ADMINISTRATOR), backup_service.backup_handler(backup)
+        ),
+        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME, backup_service.SERVICE_NAME),
         mode=0o600,
         reflect=settings.reflection,
     )

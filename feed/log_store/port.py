@@ -81,6 +81,7 @@ class Batch:
         nodes: Every node of the tree that they complete.
         changes: To the folded state.
         requests: Those with an idempotency key.
+        replayed_requests: The same of a log that is restored, by the hash of their names: nobody knows the names any more.
     """
 
     before: StoredHead
@@ -89,6 +90,7 @@ class Batch:
     nodes: Sequence[Node]
     changes: ClusterChanges = field(default_factory=ClusterChanges)
     requests: Mapping[RequestName, LoggedRequest] = field(default_factory=dict)
+    replayed_requests: Mapping[bytes, LoggedRequest] = field(default_factory=dict)
 
 
 class ClusterRow(NamedTuple):
@@ -143,6 +145,10 @@ class LogStore(Protocol):
 
     async def find_requests(self, names: Collection[RequestName]) -> Mapping[RequestName, LoggedRequest]:
         """Those of the requests that were logged before."""
+        ...
+
+    async def read_requests(self, after_hash: bytes, limit: int) -> Sequence[tuple[bytes, LoggedRequest]]:
+        """The next requests in the order of the hashes of their names; `b""` starts at the beginning."""
         ...
 
     async def find_clusters(self, tokens: Collection[bytes]) -> Mapping[bytes, bytes]:

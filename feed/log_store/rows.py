@@ -40,21 +40,13 @@ class RowCodec:
 
     def entry_row(self, entry: StoredEntry) -> Row:
         """(seq, type, sealed)."""
-        # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
-        traceparent = entry.traceparent.encode("ascii", "replace")
-        if len(traceparent) > _MAX_TRACEPARENT_BYTES:
-            traceparent = b""
-        payload = _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
         place = _ENTRY.pack(b"e", entry.seq, entry.type_byte)
-        return entry.seq, entry.type_byte, self._sealer.seal(place, payload)
+        return entry.seq, entry.type_byte, self._sealer.seal(place, format_payload(entry))
 
     def read_entry(self, row: Row) -> StoredEntry:
         """The entry of an `entry_row`; raises CorruptLog."""
         seq, type_byte = read_number(row[0], "seq"), read_number(row[1], "type", 0xFF)
-        payload = self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2])
-        opening, length = _PAYLOAD.unpack_from(payload)
-        end = _PAYLOAD.size + length
-        return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+        return parse_payload(seq, type_byte, self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2]))
 
     def token_hash(self, token: bytes) -> bytes:
         """16 bytes under which a token is found again.
@@ -86,19 +78,13 @@ class RowCodec:
         digest.update(len(source).to_bytes(4, "big") + source + key)
         return digest.digest()
 
-    def request_row(self, name: RequestName, request: LoggedRequest) -> Row:
+    def request_row(self, name_hash: bytes, request: LoggedRequest) -> Row:
         """(name_hash, sealed)."""
-        accepted = request.accepted
-        content = _REQUEST.pack(request.digest, accepted.request_id, accepted.seq, accepted.accepted_at_ms)
-        name_hash = self.name_hash(name)
-        return name_hash, self._sealer.seal(b"r" + name_hash, content + accepted.rejection.encode("ascii"))
+        return name_hash, self._sealer.seal(b"r" + name_hash, format_request_answer(request))
 
     def read_request(self, row: Row) -> LoggedRequest:
         """The request of a `request_row`; raises CorruptLog."""
-        content = self._sealer.open(b"r" + read_bytes(row[0], "name_hash"), row[1])
-        digest, request_id, seq, accepted_at_ms = _REQUEST.unpack_from(content)
-        rejection = content[_REQUEST.size :].decode("ascii")
-        return LoggedRequest(digest, Accepted(request_id, seq, accepted_at_ms, rejection))
+        return parse_request_answer(self._sealer.open(b"r" + read_bytes(row[0], "name_hash"), row[1]))
 
     def head_row(self, head: StoredHead) -> Row:
         """(version, frontier, checkpoint_note, checkpoint_time_ms, sealed)."""
@@ -126,6 +112,36 @@ class RowCodec:
             )
         except (MalformedFrontier, ConsentError) as error:
             raise CorruptLog(f"head: {error}") from None
+
+
+def format_payload(entry: StoredEntry) -> bytes:
+    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, event bytes."""
+    # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
+    traceparent = entry.traceparent.encode("ascii", "replace")
+    if len(traceparent) > _MAX_TRACEPARENT_BYTES:
+        traceparent = b""
+    return _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
+
+
+def parse_payload(seq: int, type_byte: int, payload: bytes) -> StoredEntry:
+    """The entry of a `format_payload` that was authentic."""
+    opening, length = _PAYLOAD.unpack_from(payload)
+    end = _PAYLOAD.size + length
+    return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+
+
+def format_request_answer(request: LoggedRequest) -> bytes:
+    """What is sealed of a request: digest, request id, u64 seq, i64 time, and the reason of a rejection."""
+    accepted = request.accepted
+    content = _REQUEST.pack(request.digest, accepted.request_id, accepted.seq, accepted.accepted_at_ms)
+    return content + accepted.rejection.encode("ascii")
+
+
+def parse_request_answer(content: bytes) -> LoggedRequest:
+    """The request of a `format_request_answer` that was authentic."""
+    digest, request_id, seq, accepted_at_ms = _REQUEST.unpack_from(content)
+    rejection = content[_REQUEST.size :].decode("ascii")
+    return LoggedRequest(digest, Accepted(request_id, seq, accepted_at_ms, rejection))
 
 
 def read_bytes(value: object, column: str) -> bytes:

@@ -10,15 +10,17 @@ from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
-from consent import encoding as wire
-from consent.eventlog.keys import VerifierKey
 from consent.eventlog.proof import root_from_nodes
+from consent.state_record import parse_cluster
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
+from feed.log_store.archive import Archive
 from feed.log_store.database import Database, write_rows
+from feed.log_store.identity import LogIdentity
 from feed.log_store.migrations import migrate
 from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
 from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.segments import Frame
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
 from feed.ports import StoredEntry
@@ -35,28 +37,10 @@ INDEX_KEY_LABEL: Final = "index-key"
 _GROUPS: Final = 256
 _PAGE_ROWS: Final = 2_000
 _AFTER_ALL_BYTES: Final = 17
+#: How the record of somebody who is not linked begins: most records need not be read further.
+_ONE_MEMBER: Final = b"\x00\x01"
 
 _Key = TypeVar("_Key", int, bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class LogIdentity:
-    """Whose log a file must hold.
-
-    Attributes:
-        origin: Name of the log.
-        tenant: Name of the tenant.
-        log_keys: Keys that may have signed its head.
-    """
-
-    origin: str
-    tenant: str
-    log_keys: tuple[VerifierKey, ...]
-
-    @property
-    def key_context(self) -> bytes:
-        """What every key and every sealed row of this log is bound to."""
-        return wire.STRING.write(self.origin) + wire.STRING.write(self.tenant)
 
 
 class SqliteLog:
@@ -73,6 +57,7 @@ class SqliteLog:
         self._is_data_key_kept = False
         self._identity = identity
         self._held = held
+        self._archive: Archive | None = None
         self.wrapped_index_key = unlocked.wrapped_index_key
 
     @classmethod
@@ -109,8 +94,19 @@ class SqliteLog:
         await self._database.close()
         self._held.close()
 
+    def keep_archive(self, archive: Archive) -> None:
+        """Write every batch to an archive from now on, before it is committed; the archive ends where the log does."""
+        self._archive = archive
+
     async def load_head(self) -> StoredHead:
         """See `LogStore`."""
+        head = await self._load_head()
+        if self._archive is not None:
+            # What the archive holds beyond it was never committed: its caller may be told so only once it is gone from there too.
+            await self._archive.drop_after(head.size)
+        return head
+
+    async def _load_head(self) -> StoredHead:
         async with self._database.reading() as connection:
             heads = await _fetch(
                 connection,
@@ -143,7 +139,12 @@ class SqliteLog:
         removed = [(rows.token_hash(first_token),) for first_token in changes.removed]
         members = [(rows.token_hash(token), rows.token_hash(first)) for token, first in changes.members.items()]
         removed_members = [(rows.token_hash(token),) for token in changes.removed_members]
-        requests = [rows.request_row(name, request) for name, request in batch.requests.items()]
+        answers = {rows.name_hash(name): request for name, request in batch.requests.items()}
+        answers.update(batch.replayed_requests)
+        requests = [rows.request_row(name_hash, request) for name_hash, request in answers.items()]
+        if self._archive is not None:
+            # A crash behind this line leaves a batch in the archive that was not committed; the next start commits it.
+            await self._archive.append(_frame(batch, answers))
         async with self._database.writing() as connection:
             # The head first: another writer's commit is met before anything else was written.
             await self._write_head(connection, batch)
@@ -163,6 +164,13 @@ class SqliteLog:
         statement = "SELECT name_hash, sealed FROM request WHERE name_hash IN ({})"
         found = await self._select(statement, list(by_hash))
         return {by_hash[read_bytes(row[0], "name_hash")]: self._rows.read_request(row) for row in found}
+
+    async def read_requests(self, after_hash: bytes, limit: int) -> Sequence[tuple[bytes, LoggedRequest]]:
+        """See `LogStore`."""
+        statement = "SELECT name_hash, sealed FROM request WHERE name_hash > ? ORDER BY name_hash LIMIT ?"
+        async with self._database.reading() as connection:
+            found = await _fetch(connection, statement, (after_hash, limit))
+        return [(read_bytes(row[0], "name_hash"), self._rows.read_request(row)) for row in found]
 
     async def find_clusters(self, tokens: Collection[bytes]) -> Mapping[bytes, bytes]:
         """See `LogStore`."""
@@ -193,6 +201,23 @@ class SqliteLog:
             # In a thread: a page of a large log is tens of thousands of rows.
             if page := await asyncio.to_thread(self._rows.read_ordered, found):
                 yield page
+
+    async def verify_members(self) -> None:
+        """Check that every further token of a linked person leads to that person's cluster, and that nothing else leads anywhere.
+
+        Raises:
+            CorruptLog: It does not.
+        """
+        async with self._database.reading() as connection:
+            found = await _fetch(connection, "SELECT token_hash, cluster_hash FROM member")
+        leads_to = {read_bytes(token, "token_hash"): read_bytes(cluster, "cluster_hash") for token, cluster in found}
+        async for page in self.read_clusters():
+            for first_token, record in page:
+                for token in _further_tokens(record):
+                    if leads_to.pop(self._rows.token_hash(token), b"") != self._rows.token_hash(first_token):
+                        raise CorruptLog("a token does not lead to its own cluster")
+        if leads_to:
+            raise CorruptLog("a token leads to a cluster that is not its own")
 
     async def count_subjects(self) -> int:
         """See `LogStore`."""
@@ -319,6 +344,19 @@ async def _check_identity(
     if kek_id != identify_kek(kek):
         raise ForeignLog("the file is sealed under another feed-kek")
     return read_bytes(wrapped_index_key, "wrapped_index_key")
+
+
+def _further_tokens(record: bytes) -> list[bytes]:
+    if record.startswith(_ONE_MEMBER):
+        return []
+    return [member.token for member in parse_cluster(record).members[1:]]
+
+
+def _frame(batch: Batch, answers: Mapping[bytes, LoggedRequest]) -> Frame:
+    head = batch.head
+    return Frame(
+        batch.before.size + 1, batch.entries, list(answers.items()), head.checkpoint_note, head.checkpoint_time_ms
+    )
 
 
 async def _fetch(

@@ -17,8 +17,9 @@ from consent.policy import format_policy, policy_from_mapping
 from consent.state import Cluster, fold_event
 from consent.state_record import parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
+from feed.log_store.identity import LogIdentity
 from feed.log_store.port import LogStore
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.sqlite import SqliteLog
 from feed.ports import FeedHead, IdempotencyKey, StoredEntry, Submission
 from feed.sequencer import Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys
