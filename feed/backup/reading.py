@@ -105,6 +105,7 @@ class LogSegments:
             CorruptArchive: The entries are not what was signed, there is no checkpoint, or the mark's entries are other ones.
             ForeignLog: Signed by somebody else.
         """
+        self.head()
         frontier = Frontier()
         verified: VerifiedLog | None = None
         candidate: tuple[Frame, Frontier] | None = None

@@ -17,7 +17,7 @@ from consent import encoding as wire
 from feed.errors import CorruptArchive, CorruptLog, ForeignLog
 from feed.log_store.port import LoggedRequest
 from feed.log_store.rows import format_payload, format_request_answer, parse_payload, parse_request_answer
-from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, identify_kek
 from feed.ports import StoredEntry
 
 _MAGIC: Final = b"consentry-segment/1\n"
@@ -149,7 +149,9 @@ class SegmentReader:
                 raise ForeignLog(f"{path}: holds the log of another origin or tenant")
             if head.kek_id != identify_kek(kek):
                 raise ForeignLog(f"{path}: sealed under another feed-kek")
-            data_key = KeyWrap(kek, context).unwrap(head.wrapped_data_key, _DATA_KEY_LABEL)
+            wrap = KeyWrap(kek, context)
+            data_key = wrap.unwrap(head.wrapped_data_key, _DATA_KEY_LABEL)
+            wrap.unwrap(head.wrapped_index_key, INDEX_KEY_LABEL)
             return cls(head, 0, file.tell(), False, file, path, Sealer({0: data_key}, 0, context))
         except CorruptLog as error:
             file.close()

@@ -19,7 +19,7 @@ from feed.log_store.identity import LogIdentity
 from feed.log_store.migrations import migrate
 from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
-from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, identify_kek
 from feed.log_store.segments import Frame
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
@@ -32,7 +32,6 @@ DATABASE_NAME: Final = "log.db"
 _KEY_COUNTS: Final = (1, 4, 16, 64, 256)
 #: What one read of entries may take in memory, unless a single entry is larger.
 _MAX_READ_BYTES: Final = 4 * 1024 * 1024
-INDEX_KEY_LABEL: Final = "index-key"
 #: The first byte of a token's hash is the token's own; clusters are read group by group.
 _GROUPS: Final = 256
 _PAGE_ROWS: Final = 2_000
