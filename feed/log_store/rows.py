@@ -54,7 +54,7 @@ class RowCodec:
         The first byte is the token's own, so that the rows lie in 256 groups in the order of the tokens: a snapshot, which needs that
         order, sorts one group at a time. It tells no more of a token than one in 256.
         """
-        digest = blake2b(token, key=self._index_key, digest_size=_TOKEN_HASH_BYTES - 1, person=b"csty-token-v1")
+        digest = blake2b(token, key=self._index_key, digest_size=_TOKEN_HASH_BYTES - 1, person=b"csty-row-v1")
         return token[:1] + digest.digest()
 
     def cluster_row(self, first_token: bytes, record: bytes) -> Row:
