@@ -77,7 +77,8 @@ async def test_archive_append_that_fails_refuses_by_name_and_leaves_nothing(
 
 
 async def test_archive_append_that_is_cut_short_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, written = os.write, []
+    real = os.write
+    written: list[int] = []
 
     def write_half(descriptor: int, data: memoryview) -> int:
         if written:

@@ -106,6 +106,29 @@ async def test_restore_from_the_archive_alone_or_from_a_newest_backup_alone_is_w
             await store.close()
 
 
+async def test_restore_backup_and_an_archive_that_was_filled_again_overlap_without_a_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "_BATCH_REQUESTS", 1)
+    folder = LogFolder(tmp_path)
+    backup, backup_size = await make_log(folder)
+    shutil.rmtree(tmp_path / "archive")
+    async with folder.run() as log:
+        await log.sequencer.submit(make_request("last"))
+        size = log.sequencer.head.size
+
+    verified = await restore(folder.source(backup), tmp_path / "new", folder.place.marks.read())
+
+    assert (verified.size, verified.base_size) == (size, backup_size)
+    store = await open_store(tmp_path / "new")
+    try:
+        assert len(await verify_everything(store)) == size
+        names = [("web", f"key-person-{number}") for number in range(18)] + [("web", "key-last")]
+        assert len(await store.find_requests(names)) == 19
+    finally:
+        await store.close()
+
+
 async def test_restore_below_the_mark_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     folder = LogFolder(tmp_path)
     backup, size = await make_log(folder)
