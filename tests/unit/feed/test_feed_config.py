@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from feed.config import FeedSettings, SyncListenerSettings
+from feed.config import FeedSettings, LogSettings, SyncListenerSettings
 from feed.setup import Installation, set_up
 
 TLS = {"cert_file": "feed.pem", "key_file": "feed-key.pem", "ca_file": "ca.pem"}
@@ -37,3 +37,26 @@ def test_set_up_trusts_the_domain_of_the_certificates_that_it_makes(tmp_path: Pa
     set_up(Installation(tmp_path / "new", "acme", "log.example.com/acme", "pod-1", 7000))
     text = (tmp_path / "new" / "feed" / "feed.yaml").read_text(encoding="utf-8")
     assert FeedSettings.model_validate(yaml.safe_load(text)).sync.trust_domain == "consentry.example"
+
+
+def test_log_mark_is_beside_the_keys_unless_it_is_named() -> None:
+    settings = LogSettings.model_validate({"directory": "/data/log", "keys_directory": "/etc/consentry/keys"})
+    assert settings.high_water_path == Path("/etc/consentry/high-water/log-mark")
+    named = settings.model_copy(update={"high_water_file": Path("/marks/log")})
+    assert named.high_water_path == Path("/marks/log")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"high_water_file": "/data/log/mark"}, "high_water_file is in `directory`"),
+        ({"keys_directory": "/data/log/keys"}, "high_water_file is in `directory`"),
+        ({"archive_directory": "/data/log/archive"}, "lie within each other"),
+        ({"archive_directory": "/data"}, "lie within each other"),
+        ({"archive_directory": "/data/log"}, "lie within each other"),
+    ],
+)
+def test_log_safeguards_that_are_lost_with_the_database_are_refused(changes: dict[str, str], message: str) -> None:
+    base = {"directory": "/data/log", "keys_directory": "/etc/consentry/keys"}
+    with pytest.raises(ValidationError, match=message):
+        LogSettings.model_validate(base | changes)
