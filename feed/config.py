@@ -39,6 +39,15 @@ class LogSettings(SettingsModel):
     keys_directory: Path = Field(
         description="Directory of the key files that `consentry-feed init` creates; not beside the database."
     )
+    high_water_file: Path | None = Field(
+        default=None,
+        description="File that says how far the log once was, on another volume than `directory`: an older database that is put "
+        "back is refused. Default: `high-water/log-mark` beside `keys_directory`.",
+    )
+    archive_directory: Path | None = Field(
+        default=None,
+        description="Directory on a second disk to which every entry is written before it is accepted; none: no archive.",
+    )
     resign_seconds: float = Field(
         default=2.0,
         ge=0.2,
@@ -51,6 +60,23 @@ class LogSettings(SettingsModel):
     max_waiting_requests: int = Field(
         default=10_000, ge=1, description="Requests that may wait for the log; one more is answered RESOURCE_EXHAUSTED."
     )
+
+    @property
+    def high_water_path(self) -> Path:
+        """The high-water mark's file, the default applied."""
+        return self.high_water_file or self.keys_directory.parent / "high-water" / "log-mark"
+
+    @model_validator(mode="after")
+    def _is_apart(self) -> Self:
+        directory = self.directory.absolute()
+        if self.high_water_path.absolute().is_relative_to(directory):
+            raise ValueError("high_water_file is in `directory`: whoever puts back the one puts back the other")
+        if self.archive_directory is not None and (
+            self.archive_directory.absolute().is_relative_to(directory)
+            or directory.is_relative_to(self.archive_directory.absolute())
+        ):
+            raise ValueError("archive_directory and `directory` lie within each other: one disk loses both")
+        return self
 
 
 class WitnessSettings(SettingsModel):

@@ -14,15 +14,21 @@ from grpc_reflection.v1alpha import reflection
 
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
+from feed.backup.losses import LossGuard
+from feed.backup.mark_keeping import MarkKeeper
+from feed.backup.opening import LogPlace, open_log
+from feed.backup.writing import write_backup
 from feed.config import FeedSettings, Method
-from feed.grpc_api import feed_service, intake_service, policy_service
+from feed.grpc_api import backup_service, feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
 from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.high_water import MarkFile
+from feed.log_store.identity import LogIdentity
+from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import Sequencer, SequencerLimits
@@ -94,6 +100,16 @@ class _Listener:
     reflect: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is served out of one open log."""
+
+    log: Sequencer
+    sources: feed_service.FeedSources
+    receipts: ReceiptIssuer
+    backup: backup_service.BackupService
+
+
 @asynccontextmanager
 async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningFeed]:
     """Start a feed, and stop it with everything accepted committed.
@@ -108,10 +124,10 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources, receipts = await _open_log(stack, settings, keys, clock)
+        parts = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
-            sources,
+            parts.sources,
             tenant=settings.tenant,
             trust_domain=settings.sync.trust_domain,
             max_stream_entries=settings.event_log.max_stream_entries,
@@ -120,25 +136,28 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, receipts, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, parts, sync_service, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         certificates = [known.certificate for known in listeners if known.certificate is not None]
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
         stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
-        yield RunningFeed(log, addresses)
+        yield RunningFeed(parts.log, addresses)
 
 
-async def _open_log(
-    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources, ReceiptIssuer]:
-    """The log, which is closed when the stack unwinds, and what sidecars and sources are told out of it; its lock keeps other feeds out."""
+async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock) -> _Parts:
+    """The log, which is closed when the stack unwinds, and what serves from it; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
-    identity = LogIdentity(settings.origin, settings.tenant, (*signer.log_verifier_keys, *keys.previous_log_keys))
-    store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
-    stack.push_async_callback(store.close)
+    place = place_of(settings, keys)
+    opened = await open_log(place)
+    stack.push_async_callback(opened.close)
+    store = opened.store
     log = _make_sequencer(settings, store, signer, keys, clock)
+    # Closed after the log, so that the mark is that of the last entry.
+    mark = MarkKeeper(place.marks, lambda: log.head).start()
+    stack.push_async_callback(mark.close)
+    log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -158,10 +177,30 @@ async def _open_log(
     witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
     witnessing.start()
     stack.push_async_callback(witnessing.close)
+    losses = LossGuard(log, place.losses, place.accepted_losses, proofs)
+    await losses.load()
     sources = feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock, witnessing
+        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock, witnessing, losses
     )
-    return log, sources, ReceiptIssuer(log, store, proofs)
+    backup = backup_service.BackupService(
+        lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
+    )
+    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup)
+
+
+def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
+    """Where the settings say that the log and its safeguards lie."""
+    identity = LogIdentity(settings.origin, settings.tenant, keys.log_verifier_keys)
+    path = settings.event_log.high_water_path
+    return LogPlace(
+        settings.event_log.directory,
+        settings.event_log.archive_directory,
+        MarkFile(path, keys.kek, identity.key_context),
+        MarkFile(path.with_name(f"{path.name}.lost"), keys.kek, identity.key_context, "reported-loss"),
+        MarkFile(path.with_name(f"{path.name}.accepted"), keys.kek, identity.key_context, "accepted-loss"),
+        identity,
+        keys.kek,
+    )
 
 
 def _make_sequencer(
@@ -176,20 +215,26 @@ def _make_sequencer(
 
 def _make_listeners(
     settings: FeedSettings,
-    log: Sequencer,
-    receipts: ReceiptIssuer,
+    parts: _Parts,
     sync_service: feed_service.FeedServicer,
-    progress: ProgressBook,
     keys: FeedKeys,
     clock: Clock,
 ) -> list[_Listener]:
+    log, losses = parts.log, parts.sources.losses
     publisher = Publisher(log, clock, settings.origin)
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
-    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+    administration = policy_service.PolicyService(
+        publisher,
+        log,
+        _ADMINISTRATOR.name,
+        identity,
+        parts.sources.progress.progress,
+        lambda: losses.loss if losses is not None else None,
+    )
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
-        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, receipts))
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, parts.receipts))
 
     sync = _Listener(
         settings.sync.parsed_address,
@@ -212,8 +257,12 @@ def _make_listeners(
     admin = _Listener(
         parse_address(settings.admin_address),
         Role.ADMINISTRATOR,
-        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
-        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        _handlers(
+            policy_service.policy_handler(administration),
+            intake(_ADMINISTRATOR),
+            backup_service.backup_handler(parts.backup),
+        ),
+        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME, backup_service.SERVICE_NAME),
         mode=0o600,
         reflect=settings.reflection,
     )

@@ -67,7 +67,7 @@ def set_up(installation: Installation) -> None:
     directory = installation.directory
     if directory.exists() and any(directory.iterdir()):
         raise FolderNotEmpty(f"{directory}: is not empty; nothing was written")
-    for name in ("feed", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
+    for name in ("feed", "feed/high-water", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
         create_directory(directory / name, 0o700)
     create_keys(directory / "feed" / "keys")
     keys = load_keys(directory / "feed" / "keys", installation.origin)
@@ -119,7 +119,11 @@ def _feed_settings(installation: Installation) -> dict[str, object]:
     return {
         "tenant": installation.tenant,
         "origin": installation.origin,
-        "event_log": {"directory": str(directory / "feed" / "log"), "keys_directory": str(directory / "feed" / "keys")},
+        "event_log": {
+            "directory": str(directory / "feed" / "log"),
+            "keys_directory": str(directory / "feed" / "keys"),
+            "high_water_file": str(directory / "feed" / "high-water" / "log-mark"),
+        },
         "sync": {
             "address": f"127.0.0.1:{installation.port}",
             "tls": _tls(directory / "tls", "feed"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from feed.cli.backup import accept_log, backup, drill, restore, resume_intake
 from feed.cli.imports import import_file
 from feed.cli.keys import keys_app
 from feed.cli.policy import policy_app
@@ -30,6 +31,11 @@ app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
 app.add_typer(keys_app, name="keys")
+app.command()(backup)
+app.command()(restore)
+app.command()(drill)
+app.command("accept-log")(accept_log)
+app.command("resume-intake")(resume_intake)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
 

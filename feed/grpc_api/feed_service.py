@@ -14,7 +14,8 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.merkle import EMPTY_ROOT_HASH
 from consent.key_ring import KeyRing, seal_key_ring
-from feed.errors import EntryUnknown, InvalidRequest, ShuttingDown
+from feed.backup.losses import LossGuard
+from feed.errors import EntryUnknown, InvalidRequest, LogBehindSidecar, ShuttingDown
 from feed.grpc_api.feed_codec import (
     decode_hello,
     encode_entry,
@@ -26,7 +27,7 @@ from feed.grpc_api.feed_codec import (
 from feed.grpc_api.frames import FrameCache
 from feed.grpc_api.peers import verify_sidecar
 from feed.grpc_api.progress import ProgressBook
-from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
+from feed.grpc_api.sync_errors import LogFork
 from feed.log_store.port import Acknowledgement
 from feed.ports import FeedHead, Log, Snapshots, WitnessedCheckpoint
 from hosting.clock import Clock
@@ -79,6 +80,7 @@ class FeedSources:
         progress: Where acknowledgements go.
         clock: Where the time comes from.
         witnessing: Where checkpoints that witnesses have cosigned come from.
+        losses: Stops the intake where a sidecar holds more than the log; None where there is no intake.
     """
 
     log: Log
@@ -88,6 +90,7 @@ class FeedSources:
     progress: ProgressBook
     clock: Clock
     witnessing: WitnessedCheckpoints
+    losses: LossGuard | None = None
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
@@ -234,6 +237,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         if hello.size > size:
             fields = {"sidecar_id": hello.sidecar_id, "sidecar_size": hello.size, "log_size": size}
             _LOGGER.error("a sidecar holds entries that this log has lost", extra={"fields": fields})
+            if self._sources.losses is not None:
+                await self._sources.losses.report(hello.sidecar_id, hello.size, hello.root_hash)
             raise LogBehindSidecar(f"size: the log has {size} entries, fewer than the sidecar holds")
         root_hash = hello.root_hash or EMPTY_ROOT_HASH
         if await self._sources.proofs.root_hash(hello.size) != root_hash:

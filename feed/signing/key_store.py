@@ -63,6 +63,13 @@ class FeedKeys:
     next_keys: tuple[SigningKey, ...] = ()
     previous_log_keys: tuple[VerifierKey, ...] = ()
 
+    @property
+    def log_verifier_keys(self) -> tuple[VerifierKey, ...]:
+        """Public keys by one of which a head that is stored may be signed."""
+        keys = (self.log_key, *self.next_keys)
+        signing = tuple(key.verifier_key for key in keys if key.kind is KeyKind.LOG)
+        return (*signing, *self.previous_log_keys)
+
     def __repr__(self) -> str:
         """Whose keys, and none of them."""
         return f"FeedKeys({self.log_key.name!r})"

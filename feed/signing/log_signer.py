@@ -27,12 +27,6 @@ class LogSigner:
         return self._log_key.verifier_key
 
     @property
-    def log_verifier_keys(self) -> tuple[VerifierKey, ...]:
-        """Public halves of all keys that sign as the log."""
-        keys = (self._log_key, *self._next_keys)
-        return tuple(key.verifier_key for key in keys if key.kind is KeyKind.LOG)
-
-    @property
     def cosigner_verifier_key(self) -> VerifierKey:
         """Public half of the cosigner's key."""
         return self._cosigner_key.verifier_key

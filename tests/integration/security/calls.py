@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 from consentry.decision.v1 import decision_pb2
 from consentry.feed.v1 import feed_pb2
-from consentry.intake.v1 import intake_pb2
+from consentry.intake.v1 import backup_pb2, intake_pb2
 from google.protobuf.message_factory import GetMessageClass
 
 from hosting.grpc_errors import REASON_KEY
 
 CALL_SECONDS = 20.0
-FEED_FILES = (feed_pb2.DESCRIPTOR, intake_pb2.DESCRIPTOR)
+FEED_FILES = (feed_pb2.DESCRIPTOR, intake_pb2.DESCRIPTOR, backup_pb2.DESCRIPTOR)
 SIDECAR_FILES = (decision_pb2.DESCRIPTOR,)
 SERVED = "SERVED"
 _OF_THE_MESSAGE = frozenset(

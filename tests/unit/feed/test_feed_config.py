@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from feed.config import FeedSettings, SourceSettings, SyncListenerSettings
+from feed.config import FeedSettings, LogSettings, SourceSettings, SyncListenerSettings
 from feed.setup import Installation, set_up
 
 TLS = {"cert_file": "feed.pem", "key_file": "feed-key.pem", "ca_file": "ca.pem"}
@@ -77,3 +77,26 @@ def test_source_on_tcp_without_tls_or_names_and_socket_with_either_are_refused(c
 def test_source_certificate_name_of_no_certificate_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="certificate_names"):
         source(certificate_names=[name])
+
+
+def test_log_mark_is_beside_the_keys_unless_it_is_named() -> None:
+    settings = LogSettings.model_validate({"directory": "/data/log", "keys_directory": "/etc/consentry/keys"})
+    assert settings.high_water_path == Path("/etc/consentry/high-water/log-mark")
+    named = settings.model_copy(update={"high_water_file": Path("/marks/log")})
+    assert named.high_water_path == Path("/marks/log")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"high_water_file": "/data/log/mark"}, "high_water_file is in `directory`"),
+        ({"keys_directory": "/data/log/keys"}, "high_water_file is in `directory`"),
+        ({"archive_directory": "/data/log/archive"}, "lie within each other"),
+        ({"archive_directory": "/data"}, "lie within each other"),
+        ({"archive_directory": "/data/log"}, "lie within each other"),
+    ],
+)
+def test_log_safeguards_that_are_lost_with_the_database_are_refused(changes: dict[str, str], message: str) -> None:
+    base = {"directory": "/data/log", "keys_directory": "/etc/consentry/keys"}
+    with pytest.raises(ValidationError, match=message):
+        LogSettings.model_validate(base | changes)
