@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from feed.intake.sources import Source
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
 
 ENV_PREFIX = "CONSENTRY_FEED_"
 
@@ -99,6 +99,11 @@ class SourceSettings(SettingsModel):
     max_assurance: int = Field(
         default=1, ge=0, le=2, description="Highest assurance: 0 device, 1 contact point, 2 account."
     )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="Private key (`PRIVATE+KEY+...`, mode 0600) with which the feed vouches for what this source relaxes; its public half "
+        "stands in the trust file with rights at least as wide as the settings here. None: the source can only restrict.",
+    )
     may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
 
     def to_source(self) -> Source:
@@ -121,12 +126,18 @@ class FeedSettings(SettingsModel):
     origin: Origin = Field(
         description="Name of the log, unique in the world: a domain of yours and a path, such as `consent.example/log`."
     )
+    trust: TrustSettings = Field(
+        description="The trust file that the sidecars have: nothing is logged that it does not let its signers say."
+    )
     event_log: LogSettings = Field(description="The event log.")
     sync: SyncListenerSettings = Field(description="Where sidecars connect.")
     sources: tuple[SourceSettings, ...] = Field(default=(), description="Intake systems, one entry per source.")
     admin_address: SocketText = Field(description="Unix socket (mode 0600) for policies, imports, records and status.")
     import_address: SocketText | None = Field(
         default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
+    )
+    import_signing_key_file: Path | None = Field(
+        default=None, description="As `sources[].signing_key_file`, for imports; none: an import cannot grant."
     )
     drain_seconds: float = Field(
         default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."

@@ -11,9 +11,11 @@ from importlib.metadata import version
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from consent.authority import Authority
+from consent.eventlog.trust import Trust
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
-from feed.config import FeedSettings, Method
+from feed.config import FeedSettings
 from feed.grpc_api import feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
@@ -26,6 +28,7 @@ from feed.sequencer import Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys, load_keys
 from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
+from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
@@ -38,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = version("consentry")
 MS_PER_DAY = 86_400_000
-_EVERYTHING = frozenset({"*"})
-_METHODS = frozenset(method.value for method in Method)
 _OPTIONS = (
     *EXCLUSIVE_PORT_OPTIONS,
     ("grpc.max_receive_message_length", policy_service.MAX_POLICY_MESSAGE_BYTES + 1024),
@@ -47,18 +48,6 @@ _OPTIONS = (
     # Sidecars ping every few seconds to notice a dead connection; without this gRPC would call it abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-)
-
-# The administrator holds nobody's proof: what relaxes comes from the person, through a source that saw them.
-_ADMINISTRATOR = Source("administrator", _EVERYTHING, _EVERYTHING, max_proof=0, max_assurance=1, methods=_METHODS)
-_IMPORT = Source(
-    "import",
-    _EVERYTHING,
-    _EVERYTHING,
-    max_proof=0,
-    max_assurance=1,
-    methods=frozenset({Method.RECORD_DIRECTIVES.value}),
-    is_import=True,
 )
 
 
@@ -73,6 +62,12 @@ class RunningFeed:
 
     log: Sequencer
     addresses: list[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class _IntakeSources:
+    systems: list[Source]
+    imports: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,9 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources = await _open_log(stack, settings, keys, clock)
+        trust = load_feed_trust(settings, keys.log_key.verifier_key)
+        intake = _IntakeSources(load_sources(settings, trust), load_import_source(settings, trust))
+        log, sources = await _open_log(stack, settings, keys, trust, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -111,7 +108,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, intake, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
@@ -119,14 +116,14 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
 
 
 async def _open_log(
-    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
+    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, trust: Trust, clock: Clock
 ) -> tuple[Sequencer, feed_service.FeedSources]:
     """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key)
     identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
     store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
     stack.push_async_callback(store.close)
-    log = _make_sequencer(settings, store, signer, keys, clock)
+    log = _make_sequencer(settings, store, signer, keys, trust, clock)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -148,13 +145,21 @@ async def _open_log(
 
 
 def _make_sequencer(
-    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, clock: Clock
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, trust: Trust, clock: Clock
 ) -> Sequencer:
     limits = SequencerLimits(
         resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
     )
     commitment = commit_key(keys.subject_key)
-    return Sequencer(store, signer, clock, origin=settings.origin, key_commitment=commitment, limits=limits)
+    return Sequencer(
+        store,
+        signer,
+        clock,
+        origin=settings.origin,
+        key_commitment=commitment,
+        authority=Authority(trust),
+        limits=limits,
+    )
 
 
 def _make_listeners(
@@ -163,12 +168,13 @@ def _make_listeners(
     sync_service: feed_service.FeedServicer,
     progress: ProgressBook,
     keys: FeedKeys,
+    sources: _IntakeSources,
     clock: Clock,
 ) -> list[_Listener]:
     publisher = Publisher(log, clock, settings.origin)
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
-    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+    administration = policy_service.PolicyService(publisher, log, ADMINISTRATOR.name, identity, progress.progress)
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
         return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
@@ -182,18 +188,21 @@ def _make_listeners(
         credentials=server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None,
     )
     intakes = [
-        _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
+        _Listener(parse_address(source_settings.address), _handlers(intake(source)))
+        for source_settings, source in zip(settings.sources, sources.systems, strict=True)
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
-        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
+        _handlers(policy_service.policy_handler(administration), intake(ADMINISTRATOR)),
         (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
         mode=0o600,
         reflect=settings.reflection,
     )
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
-        listeners.append(_Listener(parse_address(settings.import_address), _handlers(intake(_IMPORT)), mode=0o600))
+        listeners.append(
+            _Listener(parse_address(settings.import_address), _handlers(intake(sources.imports)), mode=0o600)
+        )
     return listeners
 
 

@@ -20,7 +20,8 @@ from hosting.processes import disable_core_dumps, install_stop_signals
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
 from hosting.tls import channel_credentials, server_credentials
-from sidecar.bootstrap import load_bootstrap_policy, load_trust
+from hosting.trust_files import load_trust
+from sidecar.bootstrap import load_bootstrap_policy
 from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail

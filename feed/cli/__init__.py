@@ -10,6 +10,7 @@ from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
+from feed.cli.trust import trust_app
 
 app = typer.Typer(
     name="consentry-feed",
@@ -30,6 +31,7 @@ app.command()(status)
 app.command("import")(import_file)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
+app.add_typer(trust_app, name="trust")
 
 
 def main() -> None:

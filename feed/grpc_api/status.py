@@ -6,6 +6,7 @@ from typing import Final
 
 from grpc import StatusCode
 
+from consent.authority import EvidenceMissing, NotAuthorised
 from consent.errors import ConsentError, InvalidIdentifier
 from consent.eventlog.errors import EventLogError
 from consent.key_ring import InvalidKeyRing
@@ -26,6 +27,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.EntryUnknown: StatusCode.NOT_FOUND,
         errors.SourceNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.SidecarNotPermitted: StatusCode.PERMISSION_DENIED,
+        NotAuthorised: StatusCode.PERMISSION_DENIED,
+        EvidenceMissing: StatusCode.INVALID_ARGUMENT,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
@@ -46,6 +49,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         # The feed's own data are wrong.
         errors.CorruptLog: StatusCode.DATA_LOSS,
         errors.ForeignLog: StatusCode.DATA_LOSS,
+        errors.TrustMismatch: StatusCode.INTERNAL,
         # What has no row of its own, of this package or of those below it, should not have come this far.
         errors.FeedError: StatusCode.INTERNAL,
         ConsentError: StatusCode.INTERNAL,

@@ -6,7 +6,8 @@ from hashlib import blake2b, sha256
 from typing import Any, Final
 
 from consent.errors import ConsentError
-from consent.eventlog.errors import MalformedFrontier
+from consent.eventlog.attestation import format_attestations, parse_attestations
+from consent.eventlog.errors import MalformedAttestation, MalformedFrontier
 from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
 from consent.state_record import format_tenant, parse_tenant
 from feed.errors import CorruptLog
@@ -22,7 +23,10 @@ _REQUEST: Final = struct.Struct(">32s16sQq")
 _HEAD: Final = struct.Struct(">QqI")
 _SEALED_HEAD_BYTES: Final = 2 * HASH_BYTES
 _NAME_HASH_BYTES: Final = 16
-_MAX_TRACEPARENT_BYTES: Final = 255
+_MAX_TRACEPARENT_BYTES: Final = 127
+#: In the byte that holds the traceparent's length: signatures follow it, their length first. Rows of older versions never have it.
+_HAS_ATTESTATIONS: Final = 0x80
+_ATTESTATIONS_LENGTH: Final = struct.Struct(">I")
 
 
 class RowCodec:
@@ -43,7 +47,12 @@ class RowCodec:
         traceparent = entry.traceparent.encode("ascii", "replace")
         if len(traceparent) > _MAX_TRACEPARENT_BYTES:
             traceparent = b""
-        payload = _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
+        attestations = format_attestations(entry.attestations)
+        flag = _HAS_ATTESTATIONS if attestations else 0
+        payload = _PAYLOAD.pack(entry.opening, len(traceparent) | flag) + traceparent
+        if attestations:
+            payload += _ATTESTATIONS_LENGTH.pack(len(attestations)) + attestations
+        payload += entry.event_bytes
         place = _ENTRY.pack(b"e", entry.seq, entry.type_byte)
         return entry.seq, entry.type_byte, self._sealer.seal(place, payload)
 
@@ -52,8 +61,18 @@ class RowCodec:
         seq, type_byte = read_number(row[0], "seq"), read_number(row[1], "type", 0xFF)
         payload = self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2])
         opening, length = _PAYLOAD.unpack_from(payload)
-        end = _PAYLOAD.size + length
-        return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+        start = _PAYLOAD.size
+        end = start + (length & ~_HAS_ATTESTATIONS)
+        traceparent = payload[start:end].decode("ascii")
+        if not length & _HAS_ATTESTATIONS:
+            return StoredEntry(seq, type_byte, opening, payload[end:], traceparent)
+        start = end + _ATTESTATIONS_LENGTH.size
+        end = start + _ATTESTATIONS_LENGTH.unpack_from(payload, end)[0]
+        try:
+            attestations = parse_attestations(payload[start:end])
+        except MalformedAttestation as error:
+            raise CorruptLog(f"entry {seq}: {error}") from None
+        return StoredEntry(seq, type_byte, opening, payload[end:], traceparent, attestations)
 
     def cluster_row(self, first_token: bytes, record: bytes) -> Row:
         """(first_token, sealed)."""

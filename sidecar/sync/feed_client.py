@@ -7,6 +7,8 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
+from consent.eventlog.attestation import MAX_ATTESTATIONS, Attestation
+from consent.eventlog.errors import MalformedAttestation
 from sidecar.errors import FeedRefused, FeedUnavailable, FeedUntrusted, MalformedFrame, SidecarError
 from sidecar.ports import (
     EntriesFrame,
@@ -223,7 +225,30 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
 
 
 def _read_entry(entry: event_pb2.Entry) -> WireEntry:
-    return WireEntry(entry.type, entry.opening, entry.event_bytes)
+    attestations = _read_attestations(entry) if entry.attestations else ()
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations)
+
+
+def _read_attestations(entry: event_pb2.Entry) -> tuple[Attestation, ...]:
+    if len(entry.attestations) > MAX_ATTESTATIONS:
+        raise MalformedFrame(f"entries: more than {MAX_ATTESTATIONS} signatures over one")
+    try:
+        return tuple(_read_attestation(attestation) for attestation in entry.attestations)
+    except MalformedAttestation as error:
+        raise MalformedFrame(f"entries: {error}") from None
+
+
+def _read_attestation(attestation: event_pb2.Attestation) -> Attestation:
+    return Attestation(
+        key_name=attestation.key_name,
+        key_id=attestation.key_id,
+        signed_at_unix_seconds=attestation.signed_at_unix_seconds,
+        signature=attestation.signature,
+        evidence_digest=attestation.evidence_digest,
+        batch_index=attestation.batch_index,
+        batch_size=attestation.batch_size,
+        audit_path=tuple(attestation.audit_path),
+    )
 
 
 def _translate(error: grpc.aio.AioRpcError) -> SidecarError:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from feed.ports import Submission
-from tests.fakes.feed_log import make_link, make_request, open_log
+from tests.fakes.feed_log import make_link, make_request, make_submission, open_log
 
 IN_FLIGHT = 20
 
@@ -21,7 +21,7 @@ def make_numbered(run: str, number: int) -> tuple[str, Submission]:
     if number % 5:
         return name, request
     events = (*request.events, make_link(name, f"{run}-{number + 1}"))
-    return name, Submission(events, request.idempotency)
+    return name, make_submission(events, request.idempotency)
 
 
 async def write(directory: Path, run: str) -> None:
