@@ -13,7 +13,15 @@ from feed.intake.sources import Source
 from feed.ports import Witness
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, CertificateName, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import (
+    AddressText,
+    CertificateName,
+    Name,
+    ProgramLogSettings,
+    SocketText,
+    TlsFiles,
+    TrustSettings,
+)
 
 ENV_PREFIX = "CONSENTRY_FEED_"
 
@@ -169,6 +177,11 @@ class SourceSettings(SettingsModel):
     max_assurance: int = Field(
         default=1, ge=0, le=2, description="Highest assurance: 0 device, 1 contact point, 2 account."
     )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="Private key (`PRIVATE+KEY+...`, mode 0600) with which the feed vouches for what this source relaxes; its public half "
+        "stands in the trust file with rights at least as wide as the settings here. None: the source can only restrict.",
+    )
     may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
 
     @model_validator(mode="after")
@@ -198,6 +211,9 @@ class FeedSettings(SettingsModel):
     origin: Origin = Field(
         description="Name of the log, unique in the world: a domain of yours and a path, such as `consent.example/log`."
     )
+    trust: TrustSettings = Field(
+        description="The trust file that the sidecars have: nothing is logged that it does not let its signers say."
+    )
     event_log: LogSettings = Field(description="The event log.")
     sync: SyncListenerSettings = Field(description="Where sidecars connect.")
     sources: tuple[SourceSettings, ...] = Field(default=(), description="Intake systems, one entry per source.")
@@ -210,6 +226,9 @@ class FeedSettings(SettingsModel):
     )
     witness_seconds: float = Field(
         default=2.0, ge=0.1, le=60, description="Pause between two rounds of asking all witnesses, seconds."
+    )
+    import_signing_key_file: Path | None = Field(
+        default=None, description="As `sources[].signing_key_file`, for imports; none: an import cannot grant."
     )
     drain_seconds: float = Field(
         default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."

@@ -61,6 +61,12 @@ class PolicyRejected(FeedError):
     reason = "POLICY_REJECTED"
 
 
+class TrustMismatch(FeedError):
+    """The settings and the trust file do not fit together; the text names the setting. The start stops."""
+
+    reason = "TRUST_MISMATCH"
+
+
 class UnreadableImport(FeedError):
     """A file cannot be imported as a whole; the text names line and cause."""
 

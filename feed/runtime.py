@@ -12,13 +12,15 @@ from importlib.metadata import version
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from consent.authority import Authority
+from consent.eventlog.trust import Trust
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
 from feed.backup.losses import LossGuard
 from feed.backup.mark_keeping import MarkKeeper
 from feed.backup.opening import LogPlace, open_log
 from feed.backup.writing import write_backup
-from feed.config import FeedSettings, Method
+from feed.config import FeedSettings
 from feed.grpc_api import backup_service, feed_service, intake_service, policy_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.roles import Role, RoleGuard
@@ -35,6 +37,7 @@ from feed.sequencer import Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys, load_keys
 from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
+from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
 from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.certificates import OwnCertificate, watch_certificates
@@ -51,8 +54,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = version("consentry")
 MS_PER_DAY = 86_400_000
-_EVERYTHING = frozenset({"*"})
-_METHODS = frozenset(method.value for method in Method)
 _OPTIONS = (
     *EXCLUSIVE_PORT_OPTIONS,
     ("grpc.max_receive_message_length", policy_service.MAX_POLICY_MESSAGE_BYTES + 1024),
@@ -60,18 +61,6 @@ _OPTIONS = (
     # Sidecars ping every few seconds to notice a dead connection; without this gRPC would call it abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-)
-
-# The administrator holds nobody's proof: what relaxes comes from the person, through a source that saw them.
-_ADMINISTRATOR = Source("administrator", _EVERYTHING, _EVERYTHING, max_proof=0, max_assurance=1, methods=_METHODS)
-_IMPORT = Source(
-    "import",
-    _EVERYTHING,
-    _EVERYTHING,
-    max_proof=0,
-    max_assurance=1,
-    methods=frozenset({Method.RECORD_DIRECTIVES.value}),
-    is_import=True,
 )
 
 
@@ -86,6 +75,12 @@ class RunningFeed:
 
     log: Sequencer
     addresses: list[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class _IntakeSources:
+    systems: list[Source]
+    imports: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +119,9 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        parts = await _open_log(stack, settings, keys, clock)
+        trust = load_feed_trust(settings, keys.log_key.verifier_key)
+        intake = _IntakeSources(load_sources(settings, trust), load_import_source(settings, trust))
+        parts = await _open_log(stack, settings, keys, trust, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             parts.sources,
@@ -136,7 +133,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, parts, sync_service, keys, clock)
+        listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         certificates = [known.certificate for known in listeners if known.certificate is not None]
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
@@ -146,14 +143,16 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         yield RunningFeed(parts.log, addresses)
 
 
-async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock) -> _Parts:
+async def _open_log(
+    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, trust: Trust, clock: Clock
+) -> _Parts:
     """The log, which is closed when the stack unwinds, and what serves from it; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
     place = place_of(settings, keys)
     opened = await open_log(place)
     stack.push_async_callback(opened.close)
     store = opened.store
-    log = _make_sequencer(settings, store, signer, keys, clock)
+    log = _make_sequencer(settings, store, signer, keys, trust, clock)
     # Closed after the log, so that the mark is that of the last entry.
     mark = MarkKeeper(place.marks, lambda: log.head).start()
     stack.push_async_callback(mark.close)
@@ -204,13 +203,21 @@ def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
 
 
 def _make_sequencer(
-    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, clock: Clock
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, trust: Trust, clock: Clock
 ) -> Sequencer:
     limits = SequencerLimits(
         resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
     )
     commitment = commit_key(keys.subject_key)
-    return Sequencer(store, signer, clock, origin=settings.origin, key_commitment=commitment, limits=limits)
+    return Sequencer(
+        store,
+        signer,
+        clock,
+        origin=settings.origin,
+        key_commitment=commitment,
+        authority=Authority(trust),
+        limits=limits,
+    )
 
 
 def _make_listeners(
@@ -218,6 +225,7 @@ def _make_listeners(
     parts: _Parts,
     sync_service: feed_service.FeedServicer,
     keys: FeedKeys,
+    sources: _IntakeSources,
     clock: Clock,
 ) -> list[_Listener]:
     log, losses = parts.log, parts.sources.losses
@@ -227,7 +235,7 @@ def _make_listeners(
     administration = policy_service.PolicyService(
         publisher,
         log,
-        _ADMINISTRATOR.name,
+        ADMINISTRATOR.name,
         identity,
         parts.sources.progress.progress,
         lambda: losses.loss if losses is not None else None,
@@ -246,20 +254,20 @@ def _make_listeners(
     )
     intakes = [
         _Listener(
-            parse_address(source.address),
+            parse_address(source_settings.address),
             Role.SOURCE,
-            _handlers(intake(source.to_source())),
-            certificate=_load_certificate(source.tls, clock),
-            certificate_names=frozenset(source.certificate_names) if source.tls is not None else None,
+            _handlers(intake(source)),
+            certificate=_load_certificate(source_settings.tls, clock),
+            certificate_names=frozenset(source_settings.certificate_names) if source_settings.tls is not None else None,
         )
-        for source in settings.sources
+        for source_settings, source in zip(settings.sources, sources.systems, strict=True)
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
         Role.ADMINISTRATOR,
         _handlers(
             policy_service.policy_handler(administration),
-            intake(_ADMINISTRATOR),
+            intake(ADMINISTRATOR),
             backup_service.backup_handler(parts.backup),
         ),
         (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME, backup_service.SERVICE_NAME),
@@ -269,7 +277,7 @@ def _make_listeners(
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
         address = parse_address(settings.import_address)
-        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(_IMPORT)), mode=0o600))
+        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(sources.imports)), mode=0o600))
     return listeners
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
 from sidecar.check import Caller, Detail
 from sidecar.journal.format import JournalMode
 from sidecar.journal.writer import OnUnavailable
@@ -49,13 +49,6 @@ class FeedSettings(SettingsModel):
         if self.tls is None and isinstance(parse_address(self.address), TcpAddress):
             raise ValueError("tls is required for an address that is not a Unix socket")
         return self
-
-
-class TrustSettings(SettingsModel):
-    """Whom to believe; never taken from the feed."""
-
-    file: Path = Field(description="Signed trust file: keys of the log and of its cosigners, tenant, origin.")
-    root_key_file: Path = Field(description="Verifier key of whoever signs the trust file, one line (`name+id+key`).")
 
 
 class CacheSettings(SettingsModel):
@@ -200,7 +193,7 @@ class SidecarSettings(SettingsModel):
     )
     bootstrap_policy_file: Path | None = Field(
         default=None,
-        description="Policy in force before the first snapshot: a note signed by an approver of the trust file.",
+        description="Policy in force before the first snapshot: a note signed by the approvers that a policy needs.",
     )
     reflection: bool = Field(default=False, description="Serve gRPC reflection on every listener; off in production.")
     drain_seconds: float = Field(

@@ -25,12 +25,6 @@ class ShipperMisconfigured(SidecarError):
     reason = "SHIPPER_MISCONFIGURED"
 
 
-class UnusableStartFile(SidecarError):
-    """A file that the start needs is missing, malformed or not signed by whom it must be. Expected after a mix-up of files."""
-
-    reason = "UNUSABLE_START_FILE"
-
-
 class MissingExtra(SidecarError):
     """The settings name something whose packages are not installed. Expected: the text names the extra."""
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from consent.event import Event
+from consent.eventlog.attestation import Attestation
 from consent.eventlog.merkle import Frontier
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -222,11 +223,13 @@ class WireEntry:
         type_byte: As stated beside the payload.
         opening: 32 bytes.
         event_bytes: Canonical event bytes.
+        attestations: Signatures beside it.
     """
 
     type_byte: int
     opening: bytes
     event_bytes: bytes
+    attestations: tuple[Attestation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

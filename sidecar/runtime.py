@@ -22,7 +22,8 @@ from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
 from hosting.tls import reloading_server_credentials
-from sidecar.bootstrap import load_bootstrap_policy, load_trust
+from hosting.trust_files import load_trust
+from sidecar.bootstrap import load_bootstrap_policy
 from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail

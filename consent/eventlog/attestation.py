@@ -17,6 +17,7 @@ from consent.eventlog.note_text import encode_base64, is_line
 from consent.eventlog.proof import inclusion_proof, root_from_inclusion
 from consent.eventlog.signed_note import KEY_ID_BYTES, NoteSignature
 
+APPROVAL_FORMAT = "consentry/approval/v1"
 MAX_BATCH_EVENTS = 10_000
 MAX_ATTESTATIONS = 16
 """Of one entry."""
@@ -185,7 +186,7 @@ def approve(origin: str, content: Sequence[str], key: SigningKey, time_unix_seco
         WrongKeyKind: Not an approver's key.
     """
     _check_kind(key.kind, KeyKind.APPROVER)
-    signature = sign_text(_approved_text(origin, time_unix_seconds, content), key).signature
+    signature = sign_text(approved_text(origin, time_unix_seconds, content), key).signature
     return Attestation(
         key_name=key.name, key_id=key.key_id, signed_at_unix_seconds=time_unix_seconds, signature=signature
     )
@@ -199,7 +200,7 @@ def verify_approval(attestation: Attestation, origin: str, content: Sequence[str
         InvalidSignature: It is not this key's, or not for this content.
     """
     _check_kind(key.kind, KeyKind.APPROVER)
-    _verify_text(_approved_text(origin, attestation.signed_at_unix_seconds, content), attestation, key)
+    _verify_text(approved_text(origin, attestation.signed_at_unix_seconds, content), attestation, key)
 
 
 def hash_line(data: bytes) -> str:
@@ -227,8 +228,13 @@ def _attested_text(origin: str, time_unix_seconds: int, size: int, root_hash: by
     return "".join(f"{line}\n" for line in lines)
 
 
-def _approved_text(origin: str, time_unix_seconds: int, content: Sequence[str]) -> str:
-    lines = ("consentry/approval/v1", origin, f"time {time_unix_seconds}", *content)
+def approved_text(origin: str, time_unix_seconds: int, content: Sequence[str]) -> str:
+    """The text that an approver signs.
+
+    Raises:
+        MalformedAttestation: A part is empty or no single line.
+    """
+    lines = (APPROVAL_FORMAT, origin, f"time {time_unix_seconds}", *content)
     if not all(is_line(line) for line in lines):
         raise MalformedAttestation("approval: each part must be one line and not empty")
     return "".join(f"{line}\n" for line in lines)

@@ -26,7 +26,7 @@ async def replay_frame(store: LogStore, before: StoredHead, frame: Frame) -> Sto
     try:
         tokens = {token for entry in frame.entries for token in tokens_of(parse_event(entry.event_bytes))}
         records = await store.find_clusters(tokens) if tokens else {}
-        builder = BatchBuilder(before, records, {}, frame.checkpoint_time_ms)
+        builder = BatchBuilder(before, records, {}, frame.checkpoint_time_ms, None)
         builder.replay(frame.entries)
     except CorruptLog:
         raise

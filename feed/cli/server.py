@@ -28,7 +28,7 @@ def init(
     """
     from consent.eventlog.errors import EventLogError
     from feed.errors import FeedError
-    from feed.setup import Installation, set_up
+    from feed.setup import APPROVERS, Installation, set_up
     from hosting.errors import HostingError
 
     target = directory.absolute()
@@ -38,10 +38,12 @@ def init(
         fail(f"{error.reason}: {error}", EXIT_USAGE)
     typer.echo(
         f"Created {directory} for development on this host. The keys in it are secret; back up trust/root.key elsewhere."
+        " In production each approver makes and keeps a key of their own."
     )
     typer.echo("Next:")
     typer.echo(f"  consentry-feed serve -c {directory}/feed/feed.yaml")
-    typer.echo(f"  consentry-feed policy publish default -c {directory}/feed/feed.yaml")
+    signing = " ".join(f"--sign-with {directory}/trust/{name}.key" for name in APPROVERS)
+    typer.echo(f"  consentry-feed policy publish default {signing} -c {directory}/feed/feed.yaml")
     typer.echo(f"  consentry-sidecar serve -c {directory}/sidecar/sidecar.yaml")
     typer.echo(f"  export CONSENTRY_ADDRESS=unix://{target}/run/sidecar.sock")
     typer.echo(f"  export CONSENTRY_INTAKE_ADDRESS=unix://{target}/run/intake-web.sock")

@@ -108,6 +108,7 @@ def _read_directive(message: intake_pb2.RecordDirectiveRequest, *, is_newer: boo
         recipient=directive.recipient,
         explicit=directive.explicit,
         granted_by=directive.granted_by,
+        evidence_digest=message.evidence_digest,
         # Only what could relax needs to be understood as a whole.
         has_unknown_fields=is_grant and (is_newer or has_unknown_fields(message, directive, directive.identifier)),
     )
@@ -122,6 +123,7 @@ def parse_link_request(message_bytes: bytes) -> RecordLink:
         right=_read_subject(message.right),
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.left, message.right),
     )
 
@@ -147,6 +149,7 @@ def parse_fact_request(message_bytes: bytes) -> RecordFact:
         jurisdictions=tuple(message.jurisdictions),
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.identifier),
     )
 
@@ -160,6 +163,7 @@ def parse_restriction_request(message_bytes: bytes) -> RecordRestriction:
         restricted=message.restricted,
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.identifier),
     )
 

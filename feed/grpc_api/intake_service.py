@@ -1,6 +1,5 @@
 """IntakeService: what sources ask for, over gRPC; one service per source's own listener."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -95,13 +94,8 @@ class IntakeService:
         return codec.format_receipt_answer(issued)
 
     async def _answer_streamed(self, batch: Sequence[codec.StreamedRecord], traceparent: str) -> bytes:
-        record = partial(
-            self._recorder.record_directive, self._source, traceparent=traceparent, method="RecordDirectives"
-        )
-        # All at once, in their order, so that the sequencer finds them together; and all to their end, so that an error of one
-        # leaves none running.
-        under_way = (record(request) for request in batch if not isinstance(request, InvalidRequest))
-        concluded = iter(await asyncio.gather(*under_way, return_exceptions=True))
+        requests = [request for request in batch if not isinstance(request, InvalidRequest)]
+        concluded = iter(await self._recorder.record_directives(self._source, requests, traceparent))
         outcomes: list[Accepted | FeedError | ConsentError] = []
         for request in batch:
             outcome = request if isinstance(request, InvalidRequest) else next(concluded)

@@ -6,6 +6,7 @@ from typing import Final
 
 from grpc import StatusCode
 
+from consent.authority import EvidenceMissing, NotAuthorised
 from consent.errors import ConsentError, InvalidIdentifier
 from consent.eventlog.errors import EventLogError
 from consent.key_ring import InvalidKeyRing
@@ -27,6 +28,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.SourceNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.SidecarNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.CallerNotPermitted: StatusCode.PERMISSION_DENIED,
+        NotAuthorised: StatusCode.PERMISSION_DENIED,
+        EvidenceMissing: StatusCode.INVALID_ARGUMENT,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
@@ -53,6 +56,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.LogUnmarked: StatusCode.DATA_LOSS,
         errors.HighWaterUnreadable: StatusCode.DATA_LOSS,
         errors.ForeignLog: StatusCode.DATA_LOSS,
+        errors.TrustMismatch: StatusCode.INTERNAL,
         # What has no row of its own, of this package or of those below it, should not have come this far.
         errors.FeedError: StatusCode.INTERNAL,
         ConsentError: StatusCode.INTERNAL,

@@ -6,7 +6,8 @@ from hashlib import blake2b, sha256
 from typing import Any, Final
 
 from consent.errors import ConsentError
-from consent.eventlog.errors import MalformedFrontier
+from consent.eventlog.attestation import format_attestations, parse_attestations
+from consent.eventlog.errors import MalformedAttestation, MalformedFrontier
 from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
 from consent.state_record import first_token_of, format_tenant, parse_tenant
 from feed.errors import CorruptLog
@@ -23,7 +24,10 @@ _HEAD: Final = struct.Struct(">QqI")
 _SEALED_HEAD_BYTES: Final = 2 * HASH_BYTES
 _NAME_HASH_BYTES: Final = 16
 _TOKEN_HASH_BYTES: Final = 16
-_MAX_TRACEPARENT_BYTES: Final = 255
+_MAX_TRACEPARENT_BYTES: Final = 127
+#: In the byte that holds the traceparent's length: signatures follow it, their length first.
+_HAS_ATTESTATIONS: Final = 0x80
+_ATTESTATIONS_LENGTH: Final = struct.Struct(">I")
 
 
 class RowCodec:
@@ -115,19 +119,34 @@ class RowCodec:
 
 
 def format_payload(entry: StoredEntry) -> bytes:
-    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, event bytes."""
+    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, signatures if there are any, event bytes."""
     # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
     traceparent = entry.traceparent.encode("ascii", "replace")
     if len(traceparent) > _MAX_TRACEPARENT_BYTES:
         traceparent = b""
-    return _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
+    attestations = format_attestations(entry.attestations)
+    flag = _HAS_ATTESTATIONS if attestations else 0
+    payload = _PAYLOAD.pack(entry.opening, len(traceparent) | flag) + traceparent
+    if attestations:
+        payload += _ATTESTATIONS_LENGTH.pack(len(attestations)) + attestations
+    return payload + entry.event_bytes
 
 
 def parse_payload(seq: int, type_byte: int, payload: bytes) -> StoredEntry:
-    """The entry of a `format_payload` that was authentic."""
+    """The entry of a `format_payload` that was authentic; raises CorruptLog."""
     opening, length = _PAYLOAD.unpack_from(payload)
-    end = _PAYLOAD.size + length
-    return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+    start = _PAYLOAD.size
+    end = start + (length & ~_HAS_ATTESTATIONS)
+    traceparent = payload[start:end].decode("ascii")
+    if not length & _HAS_ATTESTATIONS:
+        return StoredEntry(seq, type_byte, opening, payload[end:], traceparent)
+    start = end + _ATTESTATIONS_LENGTH.size
+    end = start + _ATTESTATIONS_LENGTH.unpack_from(payload, end)[0]
+    try:
+        attestations = parse_attestations(payload[start:end])
+    except MalformedAttestation as error:
+        raise CorruptLog(f"entry {seq}: {error}") from None
+    return StoredEntry(seq, type_byte, opening, payload[end:], traceparent, attestations)
 
 
 def format_request_answer(request: LoggedRequest) -> bytes:

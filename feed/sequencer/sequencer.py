@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from consent.authority import Authority, NotAuthorised
 from consent.event import Event, KeyEpochEvent
 from consent.policy import Policy
 from consent.state import Cluster
@@ -75,6 +76,7 @@ class Sequencer:
         clock: Where the time comes from.
         origin: Name of the log; events made for another are refused.
         key_commitment: `consent.key_ring.commit_key` of the subject key: first entry of a new log.
+        authority: Judges who may say what, by the trust file that the sidecars have.
         limits: How much is taken in at once.
     """
 
@@ -86,6 +88,7 @@ class Sequencer:
         *,
         origin: str,
         key_commitment: bytes,
+        authority: Authority,
         limits: SequencerLimits | None = None,
     ) -> None:
         self._store = store
@@ -93,6 +96,7 @@ class Sequencer:
         self._clock = clock
         self._origin = origin
         self._key_commitment = key_commitment
+        self._authority = authority
         self._limits = limits or SequencerLimits()
         self._stored = StoredHead()
         self._head = FeedHead()
@@ -178,6 +182,7 @@ class Sequencer:
             InvalidRequest: No event, or one made for another log.
             ClusterTooLarge: A grant or a link would make one person's record larger than any person's.
             LogBehindSidecar: The intake is stopped.
+            NotAuthorised: An event lacks a signature that it needs.
             LogWriteFailed: Nothing of it is in the log.
             OutcomeUnknown: It may be in the log; to be repeated with the same idempotency key.
         """
@@ -271,7 +276,7 @@ class Sequencer:
 
     async def _log_lone(self, event: Event) -> LoneEntry:
         before = self._stored
-        builder = BatchBuilder(before, {}, {}, self._clock.now_ms())
+        builder = BatchBuilder(before, {}, {}, self._clock.now_ms(), self._authority)
         builder.add(format_request(Submission((event,))))
         batch = await self._commit(builder)
         return LoneEntry(before, batch.entries[0], batch.head)
@@ -311,7 +316,7 @@ class Sequencer:
         names = {name for request in requests for name in request.names}
         records = await self._store.find_clusters(tokens) if tokens else {}
         known = await self._store.find_requests(names) if names else {}
-        return BatchBuilder(self._stored, records, known, self._clock.now_ms())
+        return BatchBuilder(self._stored, records, known, self._clock.now_ms(), self._authority)
 
     def _add_all(self, builder: BatchBuilder, taken: list[WaitingRequest]) -> list[tuple[WaitingRequest, Accepted]]:
         accepted = []
@@ -320,7 +325,7 @@ class Sequencer:
                 accepted.append((waiting, builder.add(waiting.request)))
             except CorruptLog:
                 raise
-            except FeedError as refusal:
+            except (FeedError, NotAuthorised) as refusal:
                 waiting.refuse(refusal)
         return accepted
 

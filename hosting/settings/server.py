@@ -55,6 +55,15 @@ class TlsFiles(SettingsModel):
     )
 
 
+class TrustSettings(SettingsModel):
+    """Whom to believe; never taken from the other side."""
+
+    file: Path = Field(
+        description="Signed trust file: tenant, origin, keys of the log, its cosigners, sources and approvers."
+    )
+    root_key_file: Path = Field(description="Verifier key of whoever signs the trust file, one line (`name+id+key`).")
+
+
 class ProgramLogSettings(SettingsModel):
     """The program's own log, on standard error."""
 

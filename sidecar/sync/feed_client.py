@@ -7,6 +7,8 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
+from consent.eventlog.attestation import MAX_ATTESTATIONS, Attestation
+from consent.eventlog.errors import MalformedAttestation
 from hosting.certificates import OwnCertificate
 from sidecar.errors import FeedUnavailable, MalformedFrame, SidecarError
 from sidecar.ports import (
@@ -83,7 +85,7 @@ class GrpcFeed:
             size=header.size,
             frontier_hashes=tuple(header.frontier_hashes),
             checkpoint_note=header.checkpoint,
-            state_root_entry=_read_entry(header.state_root_entry),
+            state_root_entry=read_entry(header.state_root_entry),
             tenant_record=header.tenant_record,
             chunks=chunks,
             consistency_proof=await self._fetch_consistency(held_size, header.size + 1),
@@ -118,7 +120,7 @@ class GrpcFeed:
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from None
         _verify_readable(response)
-        return EntryProof(_read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
+        return EntryProof(read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
 
     async def close(self) -> None:
         """End all calls."""
@@ -202,7 +204,7 @@ def _read_header(response: feed_pb2.GetSnapshotResponse) -> feed_pb2.SnapshotHea
 def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
     match response.WhichOneof("message"):
         case "entries":
-            entries: Sequence[WireEntry] = [_read_entry(entry) for entry in response.entries.entries]
+            entries: Sequence[WireEntry] = [read_entry(entry) for entry in response.entries.entries]
             return EntriesFrame(response.entries.from_seq, entries, response.entries.checkpoint)
         case "heartbeat":
             return HeartbeatFrame(response.heartbeat.checkpoint)
@@ -212,5 +214,29 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
             raise MalformedFrame("a message of a kind that this version does not know")
 
 
-def _read_entry(entry: event_pb2.Entry) -> WireEntry:
-    return WireEntry(entry.type, entry.opening, entry.event_bytes)
+def read_entry(entry: event_pb2.Entry) -> WireEntry:
+    """An entry as it came; raises MalformedFrame where a signature over it has another form."""
+    attestations = _read_attestations(entry) if entry.attestations else ()
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations)
+
+
+def _read_attestations(entry: event_pb2.Entry) -> tuple[Attestation, ...]:
+    if len(entry.attestations) > MAX_ATTESTATIONS:
+        raise MalformedFrame(f"entries: more than {MAX_ATTESTATIONS} signatures over one")
+    try:
+        return tuple(_read_attestation(attestation) for attestation in entry.attestations)
+    except MalformedAttestation as error:
+        raise MalformedFrame(f"entries: {error}") from None
+
+
+def _read_attestation(attestation: event_pb2.Attestation) -> Attestation:
+    return Attestation(
+        key_name=attestation.key_name,
+        key_id=attestation.key_id,
+        signed_at_unix_seconds=attestation.signed_at_unix_seconds,
+        signature=attestation.signature,
+        evidence_digest=attestation.evidence_digest,
+        batch_index=attestation.batch_index,
+        batch_size=attestation.batch_size,
+        audit_path=tuple(attestation.audit_path),
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from consent.authority import Authority, NotAuthorised
 from consent.errors import ConsentError
 from consent.event import (
     FIRST_INFORMATIVE_TYPE,
@@ -100,6 +101,7 @@ class TrustedLog:
 
     def __init__(self, trust: Trust, head: LogHead) -> None:
         self._trust = trust
+        self._authority = Authority(trust)
         self._head = head
         self._pending = self._start_pending()
         self._roots: dict[int, bytes] = {}
@@ -128,8 +130,8 @@ class TrustedLog:
     def receive_entries(self, frame: EntriesFrame, moment: Moment) -> VerifiedBatch | None:
         """Verify the next entries.
 
-        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log; 4. the checkpoint's signatures and time; 5. its size and
-        root are what the entries hash to.
+        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log, signed for by whom it must be; 4. the checkpoint's
+        signatures and time; 5. its size and root are what the entries hash to.
 
         Returns:
             The batch, once its checkpoint came; None while more of it follows.
@@ -202,7 +204,7 @@ class TrustedLog:
         return replace(held, checkpoint=seen)
 
     def receive_snapshot(self, snapshot: WireSnapshot, moment: Moment) -> VerifiedSnapshot:
-        """Verify a folded state.
+        """Verify a folded state. The signatures over the single entries behind it are not there to be checked: the log's own vouches.
 
         Plan: 1. the tree's right edge and the STATE_ROOT entry hash to the checkpoint; 2. it continues the log held; 3. the entry
         commits to the state that came.
@@ -274,6 +276,10 @@ class TrustedLog:
             raise EntryRejected(f"entry {seq}: its type is not that of its event")
         if entry.type_byte < FIRST_INFORMATIVE_TYPE and event.origin != self._trust.origin:
             raise EntryRejected(f"entry {seq}: made for another log")
+        try:
+            self._authority.verify(event, entry.event_bytes, entry.attestations, seq)
+        except NotAuthorised as error:
+            raise EntryRejected(f"entry {seq}: {error.reason}: {error}") from None
         return event
 
     def _verify_checkpoint(self, note: bytes, moment: Moment) -> VerifiedCheckpoint:

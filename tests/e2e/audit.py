@@ -9,7 +9,7 @@ from feed.setup import TRUST_DOMAIN
 from hosting.certificates import OwnCertificate
 from hosting.clock import SystemClock, read_boot_id
 from hosting.development_ca import issue_certificate
-from sidecar.bootstrap import load_trust
+from hosting.trust_files import load_trust
 from sidecar.ports import EMPTY_HEAD, EntriesFrame
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.freshness import observe

@@ -11,6 +11,7 @@ from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.key_ring import KeyRing, seal_key_ring
+from feed.grpc_api.attestation_codec import encode_attestation
 from sidecar.ports import EntriesFrame, HeartbeatFrame, WireEntry, WireSnapshot
 from tests.fakes.signing_feed import START_MS, SUBJECT_KEY, TENANT
 
@@ -34,7 +35,12 @@ def encode(frame: Frame) -> feed_pb2.SubscribeResponse:
 
 def encode_entry(entry: WireEntry) -> event_pb2.Entry:
     """An entry as it travels."""
-    return event_pb2.Entry(type=entry.type_byte, opening=entry.opening, event_bytes=entry.event_bytes)
+    return event_pb2.Entry(
+        type=entry.type_byte,
+        opening=entry.opening,
+        event_bytes=entry.event_bytes,
+        attestations=[encode_attestation(attestation) for attestation in entry.attestations],
+    )
 
 
 class HostileFeed(feed_pb2_grpc.FeedServiceServicer):

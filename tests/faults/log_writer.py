@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from feed.ports import Submission
-from tests.fakes.feed_log import make_link, make_request, open_log
+from tests.fakes.feed_log import make_link, make_request, make_submission, open_log
 from tests.fakes.kept_log import KeptLog, LogFolder
 
 IN_FLIGHT = 20
@@ -23,7 +23,7 @@ def make_numbered(run: str, number: int) -> tuple[str, Submission]:
     if number % 5:
         return name, request
     events = (*request.events, make_link(name, f"{run}-{number + 1}"))
-    return name, Submission(events, request.idempotency)
+    return name, make_submission(events, request.idempotency)
 
 
 async def write(directory: Path, run: str, *, is_kept: bool) -> None:

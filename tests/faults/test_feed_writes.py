@@ -22,6 +22,7 @@ from tests.fakes.feed_log import (
     make_policy,
     make_request,
     make_sequencer,
+    make_submission,
     make_unlink,
     open_store,
     token_of,
@@ -102,7 +103,7 @@ class FeedLife:
             make_link(CID, DAN),
             PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy()),
         )
-        await self._submit("change", Submission(events, request.idempotency))
+        await self._submit("change", make_submission(events, request.idempotency))
 
     async def acknowledge(self) -> None:
         await self.store.save_acknowledgements([Acknowledgement("sidecar-1", 3, 10, 20)])
@@ -172,7 +173,7 @@ class FeedLife:
 
 def make_link_request(name: str, left: str, right: str) -> Submission:
     request = make_request(name)
-    return Submission((*request.events[:1], make_link(left, right)), request.idempotency)
+    return make_submission((*request.events[:1], make_link(left, right)), request.idempotency)
 
 
 @asynccontextmanager

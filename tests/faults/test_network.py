@@ -124,7 +124,7 @@ async def run_storm(directory: Path, seed: int, rounds: int) -> Weather:
     chance, clock, site = random.Random(seed), FakeClock(time.time_ns() // 1_000_000), Site(directory)
     async with AsyncExitStack() as stack:
         feed = await stack.enter_async_context(running_feed(site.feed_settings(), clock=clock))
-        await feed.log.submit(Submission([policy_event(POLICY)]))
+        await feed.log.submit(site.installation.signers.submit([policy_event(POLICY)]))
         network = await stack.enter_async_context(faulty_network(port_of(feed), chance))
         settings = site.sidecar_settings(network.port)
         sidecar = await stack.enter_async_context(running_sidecar(settings, clock=clock, boot_id="test"))
@@ -170,7 +170,7 @@ async def test_network_that_swallows_everything_is_noticed(
     ):
         assert await sidecar.cache.wait_for_size(feed.log.head.size, PATIENCE_SECONDS)
         network.turn(Fault.HALF_OPEN)
-        await feed.log.submit(Submission([policy_event(POLICY)]))
+        await feed.log.submit(site.installation.signers.submit([policy_event(POLICY)]))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while sidecar.follower.last_error_reason != "FEED_UNAVAILABLE":
                 await asyncio.sleep(0.01)

@@ -28,6 +28,7 @@ from tests.fakes.feed_log import (
     make_link,
     make_request,
     make_sequencer,
+    make_submission,
     make_unlink,
     open_store,
     token_of,
@@ -137,7 +138,7 @@ class FeedLog:
         if number % 4:
             return request
         first, second = f"person-{number // 2}", f"person-{number - 1}"
-        return Submission(
+        return make_submission(
             (make_link(first, second) if number % 8 else make_unlink(first, second), *request.events),
             request.idempotency,
         )

@@ -44,9 +44,11 @@ from hosting.errors import HostingError
 from hosting.key_files import format_key, parse_key
 from sidecar.errors import SidecarError
 from sidecar.grpc_api.codec import read_batch, read_question, read_subject
-from sidecar.ports import EMPTY_HEAD, EntriesFrame, HeartbeatFrame, WireEntry
+from sidecar.ports import EMPTY_HEAD, EntriesFrame, HeartbeatFrame
+from sidecar.sync.feed_client import read_entry
 from sidecar.sync.trusted_log import Moment, TrustedLog
 from tests.fakes.histories import POLICY
+from tests.fakes.hostile_feed import encode_entry
 from tests.fakes.signing_feed import COSIGNER_KEY, LOG_KEY, ORIGIN, START_MS, TRUST, SigningFeed, opt_out
 from tests.unit.consent.eventlog.signers import SOURCE_KEY
 
@@ -79,7 +81,7 @@ def drain(parse: Callable[[bytes], Iterable[Any]]) -> Callable[[bytes], Any]:
 def follow(data: bytes) -> Any:
     frame = feed_pb2.Entries()
     frame.MergeFromString(data)
-    entries = [WireEntry(entry.type, entry.opening, entry.event_bytes) for entry in frame.entries]
+    entries = [read_entry(entry) for entry in frame.entries]
     return TrustedLog(TRUST, EMPTY_HEAD).receive_entries(
         EntriesFrame(frame.from_seq, entries, frame.checkpoint), MOMENT
     )
@@ -114,10 +116,7 @@ def ask_many(data: bytes) -> Any:
 
 def frame_bytes() -> bytes:
     frame = FEED.entries(1, 3)
-    entries = [
-        event_pb2.Entry(type=entry.type_byte, opening=entry.opening, event_bytes=entry.event_bytes)
-        for entry in frame.entries
-    ]
+    entries = [encode_entry(entry) for entry in frame.entries]
     return feed_pb2.Entries(from_seq=1, entries=entries, checkpoint=frame.checkpoint_note).SerializeToString()
 
 

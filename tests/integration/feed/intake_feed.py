@@ -21,7 +21,7 @@ from feed.publish import Publisher
 from feed.sequencer import SequencerLimits
 from hosting.grpc_errors import ErrorBoundary
 from tests.fakes.feed_log import KEYS, LIMITS, ORIGIN, TENANT, OpenLog, open_log
-from tests.unit.feed.intake.desk import WEB, make_policy
+from tests.unit.feed.intake.desk import WEB, approve, make_policy
 
 SIDECARS = [SidecarProgress("checkout-1", 7, 1_767_000_000_000, connected=True), SidecarProgress("checkout-2")]
 TOKENISER = Tokeniser((KEYS.subject_key,))
@@ -52,7 +52,9 @@ async def running_intake(
         recorder = Recorder(log.sequencer, publisher, TOKENISER)
         receipts = ReceiptIssuer(log.sequencer, log.store, LogTree(log.store, lambda: log.sequencer.head))
         if publishes:
-            await publisher.publish_policy(format_policy(make_policy()), "administrator")
+            policy = make_policy()
+            approvals = approve(policy, ORIGIN)
+            await publisher.publish_policy(format_policy(policy), "administrator", approvals=approvals)
         administration = PolicyService(
             publisher, log.sequencer, "administrator", FeedIdentity(TENANT, ORIGIN, "1.2.3"), _progress
         )

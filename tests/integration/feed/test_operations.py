@@ -78,7 +78,8 @@ class Site:
         async with running_feed(self.settings) as feed:
             if not feed.log.head.tenant.document:
                 publisher = Publisher(feed.log, SystemClock(), ORIGIN)
-                await publisher.publish_policy(format_policy(POLICY), "administrator")
+                approvals = self.installation.signers.approve_policy(format_policy(POLICY), POLICY.version)
+                await publisher.publish_policy(format_policy(POLICY), "administrator", approvals=approvals)
             yield feed
 
     def save(self, name: str) -> None:

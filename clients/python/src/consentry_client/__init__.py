@@ -16,6 +16,7 @@ from consentry_client.context import Context
 from consentry_client.decision import ConsentDenied, Decision, Effect, Reason
 from consentry_client.endpoint import TlsFiles
 from consentry_client.errors import ConfigurationError, ConsentryError, IntakeError, StatusError, TokenFormatError
+from consentry_client.evidence import evidence_digest
 from consentry_client.explanation import DecidingEvent, Explanation, RuleTrace
 from consentry_client.guard import requires_purpose
 from consentry_client.intake import IntakeClient
@@ -61,6 +62,7 @@ __all__ = [
     "TokenFormatError",
     "device",
     "email",
+    "evidence_digest",
     "phone",
     "requires_purpose",
     "user",

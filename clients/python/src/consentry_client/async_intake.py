@@ -16,7 +16,7 @@ from consentry_client.intake_course import (
     DirectiveOptions,
     GrantOptions,
     IntakeCourse,
-    SendOptions,
+    LinkOptions,
     record_directive,
     record_link,
 )
@@ -66,7 +66,7 @@ class AsyncIntakeClient:
         return await self._run(record_directive(self._settings, kind, subject, purpose, options))
 
     async def link(
-        self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[SendOptions]
+        self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[LinkOptions]
     ) -> Acceptance:
         """Records that two identifiers are one person; see `IntakeClient.link`."""
         return await self._run(record_link(self._settings, left, right, proof, options))

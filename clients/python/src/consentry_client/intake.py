@@ -16,7 +16,7 @@ from consentry_client.intake_course import (
     GrantOptions,
     IntakeCourse,
     IntakeSettings,
-    SendOptions,
+    LinkOptions,
     record_directive,
     record_link,
 )
@@ -112,6 +112,8 @@ class IntakeClient:
     def grant(self, subject: Identifier, purpose: str, **options: Unpack[GrantOptions]) -> Acceptance:
         """Records that a person consents to a purpose; how much it lifts depends on its proof.
 
+        From proof DOUBLE_OPT_IN on it needs `evidence`, the `evidence_digest` of what you keep as proof.
+
         Raises:
             IntakeError: It was not accepted, or nobody knows: see its `outcome_unknown`.
         """
@@ -127,8 +129,10 @@ class IntakeClient:
         """
         return self._run(record_directive(self._settings, kind, subject, purpose, options))
 
-    def link(self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[SendOptions]) -> Acceptance:
+    def link(self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[LinkOptions]) -> Acceptance:
         """Records that two identifiers are one person: denials are shared at once, grants only as far as proven.
+
+        From proof DOUBLE_OPT_IN on it needs `evidence`, the `evidence_digest` of what you keep as proof.
 
         Raises:
             IntakeError: It was not accepted, or nobody knows: see its `outcome_unknown`.

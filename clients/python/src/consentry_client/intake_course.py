@@ -16,6 +16,7 @@ from consentry_client.answers import decode_message
 from consentry_client.consistency import ConsistencyToken
 from consentry_client.decision import Reason
 from consentry_client.errors import IntakeError, TokenFormatError
+from consentry_client.evidence import require_evidence
 from consentry_client.exchange import RECORD_DIRECTIVE, RECORD_LINK, Call, Metadata, Outcome, Pause
 from consentry_client.failure import UNREADABLE, Failure
 from consentry_client.requests import encode_identifier
@@ -96,6 +97,7 @@ class GrantOptions(DirectiveOptions, total=False):
         recipient: Who may receive the data; empty means the controller itself.
         explicit: The consent is explicit, as special categories need it.
         granted_by: Who consented.
+        evidence: `evidence_digest` of what you keep as proof (32 bytes); needed from proof DOUBLE_OPT_IN on.
     """
 
     expires_at: datetime | None
@@ -104,6 +106,17 @@ class GrantOptions(DirectiveOptions, total=False):
     recipient: str
     explicit: bool
     granted_by: GrantedBy
+    evidence: bytes | None
+
+
+class LinkOptions(SendOptions, total=False):
+    """Keywords of a link, beside `SendOptions`.
+
+    Attributes:
+        evidence: As in `GrantOptions`.
+    """
+
+    evidence: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +171,11 @@ def record_directive(
     if not isinstance(purpose, str):
         raise TypeError(f"purpose must be text, not {type(purpose).__name__}")
     key = _choose_key(options)
+    is_proven = kind is DirectiveKind.GRANT and _is_proven(options.get("proof", Proof.NONE))
     request = intake_pb2.RecordDirectiveRequest(
-        idempotency_key=key, directive=_encode_directive(kind, identifier, purpose, options)
+        idempotency_key=key,
+        directive=_encode_directive(kind, identifier, purpose, options),
+        evidence_digest=require_evidence(options.get("evidence"), is_required=is_proven),
     )
     sending = _Sending(
         RECORD_DIRECTIVE, request.SerializeToString(), key, intake_pb2.RecordDirectiveResponse.FromString
@@ -168,10 +184,10 @@ def record_directive(
 
 
 def record_link(
-    settings: IntakeSettings, left: Identifier, right: Identifier, proof: Proof, options: SendOptions
+    settings: IntakeSettings, left: Identifier, right: Identifier, proof: Proof, options: LinkOptions
 ) -> IntakeCourse[Acceptance]:
     """Sends the statement that two identifiers are one person; raises as `record_directive` does."""
-    _require_known(options, SendOptions)
+    _require_known(options, LinkOptions)
     _require_identifier(left)
     _require_identifier(right)
     key = _choose_key(options)
@@ -181,6 +197,7 @@ def record_link(
         right=encode_identifier(right),
         proof=_encode_proof(proof),
         occurred_at_ms=_to_ms("occurred_at", options.get("occurred_at")),
+        evidence_digest=require_evidence(options.get("evidence"), is_required=_is_proven(proof)),
     )
     sending = _Sending(RECORD_LINK, request.SerializeToString(), key, intake_pb2.RecordLinkResponse.FromString)
     return _send(settings, sending, options)
@@ -303,6 +320,10 @@ def _add_grant(directive: intake_pb2.Directive, options: GrantOptions) -> None:
 
 def _encode_proof(proof: Proof) -> event_pb2.Proof.ValueType:
     return event_pb2.Proof.Value(f"PROOF_{Proof(proof).name}")
+
+
+def _is_proven(proof: Proof) -> bool:
+    return Proof(proof) in (Proof.DOUBLE_OPT_IN, Proof.AUTHENTICATED)
 
 
 def _require_known(options: SendOptions, kind: type) -> None:

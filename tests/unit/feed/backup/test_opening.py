@@ -11,8 +11,7 @@ from feed.errors import BackupFailed, CorruptArchive, HighWaterUnreadable, LogRo
 from feed.log_store import archive as archive_module
 from feed.log_store.archive import list_segments
 from feed.log_store.high_water import Mark
-from feed.ports import Submission
-from tests.fakes.feed_log import make_link, make_request, open_store, verify_everything
+from tests.fakes.feed_log import make_link, make_request, make_submission, open_store, verify_everything
 from tests.fakes.kept_log import KeptLog, LogFolder
 
 
@@ -135,7 +134,7 @@ async def test_open_batch_that_only_the_archive_has_is_committed(tmp_path: Path)
     async with folder.run() as log:
         await record(log, "ann", "bob")
     folder.save("before")
-    link = Submission((*make_request("cid").events, make_link("ann", "bob")), make_request("cid").idempotency)
+    link = make_submission((*make_request("cid").events, make_link("ann", "bob")), make_request("cid").idempotency)
     async with folder.run() as log:
         await log.sequencer.submit(link)
         head = log.sequencer.head

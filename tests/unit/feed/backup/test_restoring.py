@@ -15,13 +15,13 @@ from feed.backup.restoring import restore
 from feed.errors import BackupFailed, CorruptArchive, CorruptLog, FeedError, ForeignLog, LogRolledBack
 from feed.log_store.archive import list_segments
 from feed.log_store.high_water import Mark
-from feed.ports import Submission
 from tests.fakes.feed_log import (
     ORIGIN,
     make_directive,
     make_link,
     make_policy,
     make_request,
+    make_submission,
     make_unlink,
     open_store,
     read_all,
@@ -37,16 +37,16 @@ async def fill(log: KeptLog) -> None:
     await asyncio.gather(*(log.sequencer.submit(make_request(f"person-{number}")) for number in range(12)))
     policy = PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy())
     await log.sequencer.submit(
-        Submission((policy, make_link("person-1", "person-2"), make_link("person-2", "person-3")))
+        make_submission((policy, make_link("person-1", "person-2"), make_link("person-2", "person-3")))
     )
-    await log.sequencer.submit(Submission((make_unlink("person-1", "person-2"),)))
+    await log.sequencer.submit(make_submission((make_unlink("person-1", "person-2"),)))
 
 
 async def fill_more(log: KeptLog) -> None:
     for number in range(12, 18):
         await log.sequencer.submit(make_request(f"person-{number}"))
     grant = make_directive("person-4", kind=1, proof=3, assurance=2, request_id=bytes(16))
-    await log.sequencer.submit(Submission((grant, make_link("person-5", "person-17"))))
+    await log.sequencer.submit(make_submission((grant, make_link("person-5", "person-17"))))
 
 
 async def make_log(folder: LogFolder) -> tuple[Path, int]:
@@ -263,7 +263,7 @@ async def test_drill_names_the_opt_outs_that_a_state_lacks(tmp_path: Path) -> No
         again = await log.sequencer.submit(make_request("ann", key="again"))
         other = await log.sequencer.submit(make_request("ann", key="other", purpose="newsletter"))
         grant = make_directive("bob", kind=1, proof=3, assurance=2)
-        await log.sequencer.submit(Submission((grant,)))
+        await log.sequencer.submit(make_submission((grant,)))
         denials = [
             (first.seq, make_directive("ann")),
             (again.seq, make_directive("ann")),

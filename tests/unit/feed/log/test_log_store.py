@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.authority import Authority
 from consent.state_record import parse_cluster
 from feed.errors import CorruptLog
 from feed.log_store import sqlite
@@ -15,9 +16,11 @@ from feed.sequencer.batch_builder import BatchBuilder, format_request
 from tests.fakes.feed_log import (
     ORIGIN,
     SIGNER,
+    TRUST,
     fold_entries,
     make_link,
     make_request,
+    make_submission,
     make_unlink,
     open_store,
     read_all,
@@ -47,7 +50,7 @@ async def make_batch(store: LogStore, *submissions: Submission, before: StoredHe
     before = before or await store.load_head()
     requests = [format_request(submission) for submission in submissions]
     tokens = {token for request in requests for token in request.tokens}
-    builder = BatchBuilder(before, await store.find_clusters(tokens), {}, 1_000)
+    builder = BatchBuilder(before, await store.find_clusters(tokens), {}, 1_000, Authority(TRUST))
     for request in requests:
         builder.add(request)
     return builder.build(SIGNER.sign(ORIGIN, builder.size, builder.root_hash(), 5_000), 5_000)
@@ -182,11 +185,11 @@ async def test_log_store_no_key_finds_nothing(store: LogStore) -> None:
 async def test_log_store_keeps_clusters_through_links_and_unlinks(store: LogStore) -> None:
     steps = [
         [make_request("ann"), make_request("bob"), make_request("cid")],
-        [Submission((make_link("ann", "bob"),))],
-        [Submission((make_link("bob", "cid"), make_link("cid", "dan")))],
+        [make_submission((make_link("ann", "bob"),))],
+        [make_submission((make_link("bob", "cid"), make_link("cid", "dan")))],
         [make_request("dan"), make_request("ann", key="again", purpose="newsletter")],
-        [Submission((make_unlink("bob", "cid"),))],
-        [Submission((make_unlink("ann", "bob"),)), Submission((make_link("ann", "cid"),))],
+        [make_submission((make_unlink("bob", "cid"),))],
+        [make_submission((make_unlink("ann", "bob"),)), make_submission((make_link("ann", "cid"),))],
     ]
     for step in steps:
         await commit(store, *step)
@@ -204,7 +207,7 @@ async def test_log_store_state_sum_is_zero_again_for_an_empty_difference(store: 
     first = await commit(store, make_request("ann"))
     # The same directive once more: it dominates the earlier one, so the record has another seq.
     second = await commit(store, make_request("ann", key="again"))
-    third = await commit(store, Submission((make_link("ann", "ann"),)))
+    third = await commit(store, make_submission((make_link("ann", "ann"),)))
 
     assert len({first.head.state_sum, second.head.state_sum}) == 2
     assert third.head.state_sum == second.head.state_sum

@@ -13,7 +13,7 @@ from consent.state_record import StateHasher, parse_cluster, parse_tenant, split
 from feed import snapshots as snapshots_module
 from feed.errors import CorruptLog, EntryUnknown, LogStoreError, ShuttingDown
 from feed.log_store import sqlite
-from feed.ports import Snapshot, Submission
+from feed.ports import Snapshot
 from feed.snapshots import FileSnapshots
 from tests.fakes.feed_log import (
     ORIGIN,
@@ -23,6 +23,7 @@ from tests.fakes.feed_log import (
     make_link,
     make_policy,
     make_request,
+    make_submission,
     open_log,
     read_all,
     token_of,
@@ -69,7 +70,7 @@ async def test_snapshot_is_the_fold_of_the_log_and_the_log_commits_to_it(tmp_pat
     async with open_snapshots(tmp_path, people=30) as (log, snapshots):
         policy = PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy())
         await log.sequencer.submit(
-            Submission((policy, make_link("person-3", "person-5"), make_link("new", "person-7")))
+            make_submission((policy, make_link("person-3", "person-5"), make_link("new", "person-7")))
         )
         snapshot = await snapshots.newest()
         clusters = await verify_snapshot(snapshots, snapshot)
@@ -207,7 +208,7 @@ async def test_snapshot_rows_lost_left_over_or_put_back_stop_it(tmp_path: Path, 
             await log.sequencer.submit(make_request(f"person-{number}", key=f"again-{number}", purpose="newsletter"))
         last = max((token_of(f"person-{number}"), f"person-{number}") for number in range(4))[1]
         first = min((token_of(f"person-{number}"), f"person-{number}") for number in range(4))[1]
-        await log.sequencer.submit(Submission((make_link(first, last),)))
+        await log.sequencer.submit(make_submission((make_link(first, last),)))
         size = log.sequencer.head.size
         async with log.store._database.writing() as connection:
             await connection.execute(statement)

@@ -13,7 +13,7 @@ from consent.event import PolicyEvent
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from feed.errors import CorruptLog, ForeignLog, LogStoreError, LogWriteFailed
 from feed.log_store.sqlite import DATABASE_NAME, SqliteLog
-from feed.ports import IdempotencyKey, Submission
+from feed.ports import IdempotencyKey
 from hosting.errors import InstanceLocked
 from tests.fakes.feed_log import (
     IDENTITY,
@@ -23,6 +23,7 @@ from tests.fakes.feed_log import (
     make_link,
     make_policy,
     make_request,
+    make_submission,
     open_log,
     open_store,
     seed,
@@ -200,7 +201,7 @@ async def test_sqlite_log_older_tenant_record_is_not_taken_for_the_newest(tmp_pa
         async with log.store._database.reading() as connection:
             ((older,),) = await connection.execute_fetchall("SELECT sealed FROM tenant")
         policy = PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy())
-        await log.sequencer.submit(Submission((policy,)))
+        await log.sequencer.submit(make_submission((policy,)))
         async with log.store._database.writing() as connection:
             await connection.execute("UPDATE tenant SET sealed = ?", (older,))
 
@@ -260,14 +261,14 @@ async def test_sqlite_log_member_that_leads_nowhere_or_elsewhere_is_found(tmp_pa
     async with open_log(tmp_path) as log:
         for name in ("ann", "bob", "cid"):
             await log.sequencer.submit(make_request(name))
-        await log.sequencer.submit(Submission((make_link("ann", "bob"),)))
+        await log.sequencer.submit(make_submission((make_link("ann", "bob"),)))
         second = max(token_of("ann"), token_of("bob"))
         async with log.store._database.writing() as connection:
             await connection.execute(
                 "UPDATE member SET cluster_hash = ?", (log.store._rows.token_hash(token_of("cid")),)
             )
         with pytest.raises(CorruptLog, match="a cluster that is not its own"):
-            await log.sequencer.submit(Submission((make_directive("x", token=second),)))
+            await log.sequencer.submit(make_submission((make_directive("x", token=second),)))
         async with log.store._database.writing() as connection:
             await connection.execute("UPDATE member SET cluster_hash = ?", (bytes(16),))
         with pytest.raises(CorruptLog, match="another form"):
@@ -276,13 +277,13 @@ async def test_sqlite_log_member_that_leads_nowhere_or_elsewhere_is_found(tmp_pa
 
 async def test_sqlite_log_nothing_that_was_said_is_readable_in_its_files(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
-        submission = Submission(
+        submission = make_submission(
             (make_directive("ann", purpose="hidden-purpose", source="hidden-source"), make_link("ann", "bob")),
             IdempotencyKey("hidden-source", "ann@example.com", seed("digest")),
         )
         await log.sequencer.submit(submission)
         await log.sequencer.submit(
-            Submission((PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy()),))
+            make_submission((PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy()),))
         )
         written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     at_rest = b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -93,8 +93,13 @@ class RecordDirectiveRequest(_message.Message):
 
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     DIRECTIVE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Chosen by the source, 1 to 128 bytes; the same key with the same content is the same request."""
+    evidence_digest: _builtins.bytes
+    """32 bytes: digest of what the source keeps as proof (a confirm token, a session assertion). The feed signs it together with the event.
+    Required of a grant from PROOF_DOUBLE_OPT_IN on; may be empty otherwise.
+    """
     @_builtins.property
     def directive(self) -> Global___Directive: ...
     def __init__(
@@ -102,10 +107,11 @@ class RecordDirectiveRequest(_message.Message):
         *,
         idempotency_key: _builtins.str = ...,
         directive: Global___Directive | None = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,9 +233,12 @@ class RecordLinkRequest(_message.Message):
     RIGHT_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required from PROOF_DOUBLE_OPT_IN on."""
     @_builtins.property
     def left(self) -> _event_pb2.Identifier: ...
     @_builtins.property
@@ -242,10 +251,11 @@ class RecordLinkRequest(_message.Message):
         right: _event_pb2.Identifier | None = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "right", b"right"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "left", b"left", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "right", b"right"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "left", b"left", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "right", b"right"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,10 +359,13 @@ class RecordFactRequest(_message.Message):
     JURISDICTIONS_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     age_band: _event_pb2.AgeBand.ValueType
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required from PROOF_DOUBLE_OPT_IN on."""
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier: ...
     @_builtins.property
@@ -366,10 +379,11 @@ class RecordFactRequest(_message.Message):
         jurisdictions: _abc.Iterable[_builtins.str] | None = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_band", b"age_band", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "jurisdictions", b"jurisdictions", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_band", b"age_band", "evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "jurisdictions", b"jurisdictions", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,11 +427,14 @@ class RecordRestrictionRequest(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     restricted: _builtins.bool
     """true: restrict; false: lift, which needs proof."""
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required to lift a restriction."""
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier: ...
     def __init__(
@@ -428,10 +445,11 @@ class RecordRestrictionRequest(_message.Message):
         restricted: _builtins.bool = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "identifier", b"identifier", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -525,16 +543,22 @@ class PublishPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
     document: _builtins.bytes
     """Canonical policy document (docs/policy.md)."""
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Attestation]:
+        """Signatures of approvers over this document, its version and the version that it replaces; docs/protocol.md says over what."""
+
     def __init__(
         self,
         *,
         document: _builtins.bytes = ...,
+        approvals: _abc.Iterable[_event_pb2.Attestation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "document", b"document"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
