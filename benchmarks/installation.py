@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.machine import LOAD_CORES, SERVER_CORES, pin
+from feed.setup import APPROVERS
 from tests.e2e.processes import Program, clean_environment, command_path, run_command
 
 
@@ -37,7 +38,8 @@ def running_installation() -> Iterator[Running]:
         feed = _program("feed", "consentry-feed", feed_settings, folder, environ)
         stack.enter_context(feed.start())
         feed.wait_for_line("listening")
-        _run("policy", "publish", "default", "-c", feed_settings, environ=environ)
+        approvals = [word for name in APPROVERS for word in ("--sign-with", home / "trust" / f"{name}.key")]
+        _run("policy", "publish", "default", *approvals, "-c", feed_settings, environ=environ)
         sidecar = _program("sidecar", "consentry-sidecar", sidecar_settings, folder, environ)
         stack.enter_context(sidecar.start())
         pin(sidecar.pid, SERVER_CORES)

@@ -55,6 +55,9 @@ _CLUSTER = wire.record(Cluster, (("members", wire.sequence(_MEMBER)),))
 _SIDECAR = wire.record(
     EnrolledSidecar, (("sidecar_id", wire.STRING), ("public_key", wire.HASH), ("enrolled_seq", wire.U64))
 )
+#: Behind the 16-bit count of members.
+_TOKEN_BYTES = 16
+_FIRST_TOKEN = slice(2, 2 + _TOKEN_BYTES)
 _TENANT = wire.record(
     TenantState,
     (
@@ -86,6 +89,18 @@ def parse_cluster(record: bytes) -> Cluster:
     if any(links.get((there, here)) != proof for (here, there), proof in links.items()):
         raise MalformedState("a cluster's links do not join its members both ways")
     return cluster
+
+
+def first_token_of(record: bytes) -> bytes:
+    """The token (16 bytes) of a record's first member, without reading the rest.
+
+    Raises:
+        MalformedState: The record is too short to hold one.
+    """
+    first_token = record[_FIRST_TOKEN]
+    if len(first_token) != _TOKEN_BYTES:
+        raise MalformedState("state record: cut short")
+    return first_token
 
 
 def format_tenant(tenant: TenantState) -> bytes:

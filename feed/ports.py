@@ -2,13 +2,20 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 from consent.event import Event
+from consent.eventlog.attestation import Attestation
+from consent.eventlog.keys import VerifierKey
 from consent.eventlog.merkle import Frontier
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
+
+#: Of an attestation without its path, key name and frame included; and of a step of the path.
+_SIGNATURE_BYTES: Final = 256
+_HASH_BYTES: Final = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ class StoredEntry:
         opening: 32 random bytes.
         event_bytes: Canonical event bytes.
         traceparent: W3C trace context of the request, or empty.
+        attestations: Signatures over the event beside it.
     """
 
     seq: int
@@ -28,6 +36,13 @@ class StoredEntry:
     opening: bytes
     event_bytes: bytes
     traceparent: str = ""
+    attestations: tuple[Attestation, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what can be long, about; for bounds on memory and messages."""
+        signatures = sum(_SIGNATURE_BYTES + _HASH_BYTES * len(each.audit_path) for each in self.attestations)
+        return len(self.event_bytes) + signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +90,13 @@ class Submission:
         events: In the order to be logged.
         idempotency: None where the request is its own (policy, state root).
         traceparent: W3C trace context, or empty.
+        attestations: For each event the signatures over it; empty where no event has any.
     """
 
     events: Sequence[Event]
     idempotency: IdempotencyKey | None = None
     traceparent: str = ""
+    attestations: Sequence[tuple[Attestation, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +136,7 @@ class Log(Protocol):
 
         Raises:
             IdempotencyKeyReused, ClusterTooLarge, Overloaded, ShuttingDown, and PolicyRejected or PolicyConflict for a POLICY event.
+            consent.authority.NotAuthorised: An event lacks a signature that it needs.
             LogWriteFailed: Nothing of it was logged.
             OutcomeUnknown: It may have been; the same idempotency key finds out.
         """
@@ -158,6 +176,31 @@ class Snapshot:
     tenant_record: bytes
     chunk_count: int
     subject_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A witness: an independent program that cosigns the log's checkpoints (c2sp.org/tlog-witness).
+
+    Attributes:
+        url: Submission prefix.
+        key: Its cosigning key.
+        client_files: Certificate and key to show, or None.
+        ca_file: Authorities to believe instead of the system's, or None.
+    """
+
+    url: str
+    key: VerifierKey
+    client_files: tuple[Path, Path] | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedCheckpoint:
+    """A checkpoint with the cosignatures of those that answered."""
+
+    size: int
+    note_bytes: bytes
 
 
 class Snapshots(Protocol):

@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
+from consent.authority import (
+    AttestationInvalid,
+    AttestationMissing,
+    BeyondRights,
+    NotAuthorised,
+)
 from consent.errors import ConsentError, InvalidIdentifier
 from consent.event import Event, EventType, PolicyEvent, ReceivedEvent, RejectedEvent
+from consent.eventlog.attestation import Attestation
 from consent.policy import ForbiddenReplacement, Policy, PolicyError, check_replacement, parse_policy
 from feed.errors import (
     ClusterTooLarge,
@@ -24,7 +31,7 @@ from hosting.clock import Clock
 
 REQUEST_ID_BYTES = 16
 
-REFUSALS = (InvalidRequest, NoPolicy, SourceNotPermitted, ClusterTooLarge, InvalidIdentifier)
+REFUSALS = (InvalidRequest, NoPolicy, SourceNotPermitted, ClusterTooLarge, InvalidIdentifier, NotAuthorised)
 """What can be wrong with a request, so that REJECTED is its outcome. Other errors are the feed's own and leave no entry."""
 
 
@@ -37,8 +44,19 @@ class Stamp(TypedDict):
     source: str
 
 
-_REPAIRABLE = frozenset({NoPolicy.reason, PurposeUnknown.reason, SourceNotPermitted.reason, ClusterTooLarge.reason})
-"""Refusals whose cause lies in the feed's policy, settings or state: the same request may pass once that was put right."""
+_REPAIRABLE = frozenset(
+    refusal.reason
+    for refusal in (
+        NoPolicy,
+        PurposeUnknown,
+        SourceNotPermitted,
+        ClusterTooLarge,
+        AttestationMissing,
+        AttestationInvalid,
+        BeyondRights,
+    )
+)
+"""Refusals whose cause lies in the feed's policy, settings, trust or state: the same request may pass once that was put right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +114,14 @@ class Publisher:
             traceparent=traceparent,
         )
 
-    async def publish(self, arrival: Arrival, outcome: Event, idempotency: IdempotencyKey | None = None) -> Accepted:
-        """Log RECEIVED and the outcome; returns once both are durable.
+    async def publish(
+        self,
+        arrival: Arrival,
+        outcome: Event,
+        idempotency: IdempotencyKey | None = None,
+        attestations: tuple[Attestation, ...] = (),
+    ) -> Accepted:
+        """Log RECEIVED and the outcome, with the signatures over it; returns once both are durable.
 
         Returns:
             Where the outcome stands, or where that of the earlier request with this key does.
@@ -106,9 +130,9 @@ class Publisher:
             FeedError: What `Log.submit` raises; and the refusal of the earlier request with this key, if that was refused.
         """
         try:
-            accepted = await self._submit(arrival, outcome, idempotency)
-        except ClusterTooLarge as error:
-            # Only the sequencer sees the state that the event really meets.
+            accepted = await self._submit(arrival, outcome, idempotency, attestations)
+        except (ClusterTooLarge, NotAuthorised) as error:
+            # Only the sequencer sees the state, and knows the place in the log, that the event really meets.
             refusal = error
         else:
             if accepted.rejection:
@@ -137,7 +161,9 @@ class Publisher:
             return accepted
         raise refusal if accepted.rejection == refusal.reason else _recall_refusal(accepted.rejection)
 
-    async def publish_policy(self, document: bytes, source: str, traceparent: str = "") -> Accepted:
+    async def publish_policy(
+        self, document: bytes, source: str, traceparent: str = "", approvals: tuple[Attestation, ...] = ()
+    ) -> Accepted:
         """Put a policy in force.
 
         The document that is in force already is accepted again as a replay, so that an answer that was lost can be asked for anew.
@@ -146,8 +172,10 @@ class Publisher:
             document: Canonical policy document.
             source: Who publishes it.
             traceparent: W3C trace context, or empty.
+            approvals: Of the approvers of the trust file.
 
         Raises:
+            NotAuthorised: Too few approvers have signed for exactly this document in this place, or a signature does not verify.
             PolicyRejected: The document is not valid; the text says where.
             PolicyConflict: It may not take the place of the policy in force.
             FeedError: What `Log.submit` raises.
@@ -164,16 +192,29 @@ class Publisher:
                 replaces_version=policy.replaces_version,
                 document=document,
             )
-            return await self.publish(arrival, event)
+            return await self.publish(arrival, event, attestations=approvals)
         except (PolicyRejected, PolicyConflict) as error:
             refusal = error
         return await self.reject(arrival, refusal)
 
-    async def _submit(self, arrival: Arrival, outcome: Event, idempotency: IdempotencyKey | None) -> Accepted:
+    async def _submit(
+        self,
+        arrival: Arrival,
+        outcome: Event,
+        idempotency: IdempotencyKey | None,
+        attestations: tuple[Attestation, ...] = (),
+    ) -> Accepted:
         received = ReceivedEvent(
             **arrival.stamp(), received_at_ms=arrival.received_at_ms, request_type=arrival.request_type
         )
-        return await self._log.submit(Submission((received, outcome), idempotency, arrival.traceparent))
+        return await self._log.submit(
+            Submission((received, outcome), idempotency, arrival.traceparent, ((), attestations))
+        )
+
+
+def logged_keys(idempotency_key: str) -> tuple[str, ...]:
+    """Every key under which a request with this key may be logged: its own first, then those of refusals that used up none."""
+    return (idempotency_key, *(f"{idempotency_key}{KEY_DIVIDER}{reason}" for reason in sorted(_REPAIRABLE)))
 
 
 def _parse_successor(document: bytes, in_force: Policy | None) -> Policy:
@@ -197,8 +238,8 @@ def _recall_refusal(rejection: str) -> FeedError | ConsentError:
 
 
 def _with_subclasses(
-    *classes: type[FeedError] | type[InvalidIdentifier],
-) -> Iterator[type[FeedError] | type[InvalidIdentifier]]:
+    *classes: type[FeedError] | type[ConsentError],
+) -> Iterator[type[FeedError] | type[ConsentError]]:
     for each in classes:
         yield each
         yield from _with_subclasses(*each.__subclasses__())

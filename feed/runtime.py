@@ -1,6 +1,7 @@
 """The composition root: the only place that builds adapters and starts tasks."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -11,17 +12,34 @@ from importlib.metadata import version
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from consent.authority import Authority
+from consent.eventlog.trust import Trust
 from consent.key_ring import commit_key
 from consent.vocabulary.subject import Tokeniser
 from feed.audit import TrailMaker
-from feed.config import FeedSettings, Method
+from feed.backup.losses import LossGuard
+from feed.backup.mark_keeping import MarkKeeper
+from feed.backup.opening import LogPlace, open_log
+from feed.backup.writing import write_backup
+from feed.config import FeedSettings
 from feed.enrolment import EnrolmentDesk
-from feed.grpc_api import audit_service, enrolment_service, feed_service, intake_service, policy_service
+from feed.grpc_api import (
+    audit_service,
+    backup_service,
+    enrolment_service,
+    feed_service,
+    intake_service,
+    policy_service,
+)
 from feed.grpc_api.progress import ProgressBook
+from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.high_water import MarkFile
+from feed.log_store.identity import LogIdentity
+from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.receipts import ReceiptLog
@@ -30,20 +48,23 @@ from feed.signing.enrolment_tokens import EnrolmentTokens
 from feed.signing.key_store import FeedKeys, load_keys
 from feed.signing.log_signer import LogSigner
 from feed.snapshots import FileSnapshots
+from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
+from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
 from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.servers import KeptServer
+from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.tls import server_credentials
+from hosting.tls import reloading_server_credentials
 
 logger = logging.getLogger(__name__)
 
 VERSION = version("consentry")
 MS_PER_DAY = 86_400_000
-_EVERYTHING = frozenset({"*"})
-_METHODS = frozenset(method.value for method in Method)
 _OPTIONS = (
     *EXCLUSIVE_PORT_OPTIONS,
     ("grpc.max_receive_message_length", policy_service.MAX_POLICY_MESSAGE_BYTES + 1024),
@@ -51,18 +72,6 @@ _OPTIONS = (
     # Sidecars ping every few seconds to notice a dead connection; without this gRPC would call it abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-)
-
-# The administrator holds nobody's proof: what relaxes comes from the person, through a source that saw them.
-_ADMINISTRATOR = Source("administrator", _EVERYTHING, _EVERYTHING, max_proof=0, max_assurance=1, methods=_METHODS)
-_IMPORT = Source(
-    "import",
-    _EVERYTHING,
-    _EVERYTHING,
-    max_proof=0,
-    max_assurance=1,
-    methods=frozenset({Method.RECORD_DIRECTIVES.value}),
-    is_import=True,
 )
 
 
@@ -80,13 +89,32 @@ class RunningFeed:
 
 
 @dataclass(frozen=True, slots=True)
+class _IntakeSources:
+    systems: list[Source]
+    imports: Source
+
+
+@dataclass(frozen=True, slots=True)
 class _Listener:
     address: Address
+    role: Role
     register: Callable[[grpc.aio.Server], None]
     service_names: tuple[str, ...] = ()
     mode: int = 0o660
-    credentials: grpc.ServerCredentials | None = None
+    certificate: OwnCertificate | None = None
+    certificate_names: frozenset[str] | None = None
     reflect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is served out of one open log."""
+
+    log: Sequencer
+    sources: feed_service.FeedSources
+    receipts: ReceiptIssuer
+    backup: backup_service.BackupService
+    audit: audit_service.AuditServicer
 
 
 @asynccontextmanager
@@ -103,34 +131,44 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources, audit = await _open_log(stack, settings, keys, clock)
+        trust = load_feed_trust(settings, keys.log_key.verifier_key)
+        intake = _IntakeSources(load_sources(settings, trust), load_import_source(settings, trust))
+        parts = await _open_log(stack, settings, keys, trust, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
-            sources,
+            parts.sources,
             tenant=settings.tenant,
             trust_domain=settings.sync.trust_domain,
             max_stream_entries=settings.event_log.max_stream_entries,
             trusted_local=True,
         )
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
-        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources, audit, keys, clock)
+        listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
+        certificates = [known.certificate for known in listeners if known.certificate is not None]
+        # Not in a TaskGroup: what stops the log must reach `serve` as itself.
+        stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
-        yield RunningFeed(log, addresses)
+        yield RunningFeed(parts.log, addresses)
 
 
 async def _open_log(
-    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources, audit_service.AuditServicer]:
-    """The log, which is closed when the stack unwinds, and what sidecars and auditors are served from; its lock keeps other feeds out."""
-    signer = LogSigner(keys.log_key, keys.cosigner_key)
-    identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
-    store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
-    stack.push_async_callback(store.close)
-    log = _make_sequencer(settings, store, signer, keys, clock)
+    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, trust: Trust, clock: Clock
+) -> _Parts:
+    """The log, which is closed when the stack unwinds, and what serves from it; its lock keeps other feeds out."""
+    signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
+    place = place_of(settings, keys)
+    opened = await open_log(place)
+    stack.push_async_callback(opened.close)
+    store = opened.store
+    log = _make_sequencer(settings, store, signer, keys, trust, clock)
+    # Closed after the log, so that the mark is that of the last entry.
+    mark = MarkKeeper(place.marks, lambda: log.head).start()
+    stack.push_async_callback(mark.close)
+    log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -151,67 +189,127 @@ async def _open_log(
     receipts = ReceiptLog(log, store, desk, proofs.root_hash, settings.origin, settings.event_log.receipts_seconds)
     # What has come before the servers stopped is logged before the log is closed.
     stack.push_async_callback(receipts.close)
+    witnesses = [witness.to_witness() for witness in settings.witnesses]
+    witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
+    witnessing.start()
+    stack.push_async_callback(witnessing.close)
+    losses = LossGuard(log, place.losses, place.accepted_losses, proofs)
+    await losses.load()
     sources = feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, desk, receipts, clock
+        log=log,
+        snapshots=snapshots,
+        proofs=proofs,
+        key_ring=lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY),
+        progress=progress,
+        desk=desk,
+        receipts=receipts,
+        clock=clock,
+        witnessing=witnessing,
+        losses=losses,
+    )
+    backup = backup_service.BackupService(
+        lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
     )
     trails = TrailMaker(log, store, proofs)
-    return log, sources, audit_service.AuditServicer(trails, log, store, desk, progress, clock, settings.origin)
+    audit = audit_service.AuditServicer(trails, log, store, desk, progress, clock, settings.origin)
+    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit)
+
+
+def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
+    """Where the settings say that the log and its safeguards lie."""
+    identity = LogIdentity(settings.origin, settings.tenant, keys.log_verifier_keys)
+    path = settings.event_log.high_water_path
+    return LogPlace(
+        settings.event_log.directory,
+        settings.event_log.archive_directory,
+        MarkFile(path, keys.kek, identity.key_context),
+        MarkFile(path.with_name(f"{path.name}.lost"), keys.kek, identity.key_context, "reported-loss"),
+        MarkFile(path.with_name(f"{path.name}.accepted"), keys.kek, identity.key_context, "accepted-loss"),
+        identity,
+        keys.kek,
+    )
 
 
 def _make_sequencer(
-    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, clock: Clock
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, trust: Trust, clock: Clock
 ) -> Sequencer:
     limits = SequencerLimits(
         resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
     )
     commitment = commit_key(keys.subject_key)
-    return Sequencer(store, signer, clock, origin=settings.origin, key_commitment=commitment, limits=limits)
+    return Sequencer(
+        store,
+        signer,
+        clock,
+        origin=settings.origin,
+        key_commitment=commitment,
+        authority=Authority(trust),
+        limits=limits,
+    )
 
 
 def _make_listeners(
     settings: FeedSettings,
-    log: Sequencer,
+    parts: _Parts,
     sync_service: feed_service.FeedServicer,
-    sources: feed_service.FeedSources,
-    audit: audit_service.AuditServicer,
     keys: FeedKeys,
+    sources: _IntakeSources,
     clock: Clock,
 ) -> list[_Listener]:
+    log, losses = parts.log, parts.sources.losses
     publisher = Publisher(log, clock, settings.origin)
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
     administration = policy_service.PolicyService(
-        publisher, log, _ADMINISTRATOR.name, identity, sources.progress.progress
+        publisher,
+        log,
+        ADMINISTRATOR.name,
+        identity,
+        parts.sources.progress.progress,
+        lambda: losses.loss if losses is not None else None,
     )
-    enrolment = enrolment_service.EnrolmentServicer(sources.desk, _ADMINISTRATOR.name)
+    enrolment = enrolment_service.EnrolmentServicer(parts.sources.desk, ADMINISTRATOR.name)
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
-        return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, parts.receipts))
 
-    tls = settings.sync.tls
     sync = _Listener(
         settings.sync.parsed_address,
+        Role.SIDECAR,
         # Whoever can open the socket of a feed without certificates gets the tenant's keys: its own user alone.
         mode=0o600,
         register=partial(feed_service.add_feed_service, sync_service),
-        credentials=server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None,
+        certificate=_load_certificate(settings.sync.tls, clock),
     )
     intakes = [
-        _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
+        _Listener(
+            parse_address(source_settings.address),
+            Role.SOURCE,
+            _handlers(intake(source)),
+            certificate=_load_certificate(source_settings.tls, clock),
+            certificate_names=frozenset(source_settings.certificate_names) if source_settings.tls is not None else None,
+        )
+        for source_settings, source in zip(settings.sources, sources.systems, strict=True)
     ]
-    administer = _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR))
+    administer = _handlers(
+        policy_service.policy_handler(administration),
+        intake(ADMINISTRATOR),
+        backup_service.backup_handler(parts.backup),
+    )
 
     def register_administration(server: grpc.aio.Server) -> None:
         administer(server)
-        audit_service.add_audit_service(audit, server)
+        audit_service.add_audit_service(parts.audit, server)
         enrolment_service.add_enrolment_service(enrolment, server)
 
     admin = _Listener(
         parse_address(settings.admin_address),
+        Role.ADMINISTRATOR,
         register_administration,
         (
             policy_service.SERVICE_NAME,
             intake_service.SERVICE_NAME,
+            backup_service.SERVICE_NAME,
             audit_service.SERVICE_NAME,
             enrolment_service.SERVICE_NAME,
         ),
@@ -220,32 +318,59 @@ def _make_listeners(
     )
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
-        listeners.append(_Listener(parse_address(settings.import_address), _handlers(intake(_IMPORT)), mode=0o600))
+        address = parse_address(settings.import_address)
+        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(sources.imports)), mode=0o600))
     return listeners
+
+
+def _load_certificate(tls: TlsFiles | None, clock: Clock) -> OwnCertificate | None:
+    if tls is None:
+        return None
+    return OwnCertificate(tls.cert_file, tls.key_file, tls.ca_file, clock=clock, warning_days=tls.expiry_warning_days)
 
 
 def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], None]:
     return lambda server: server.add_generic_rpc_handlers(handlers)
 
 
-async def _serve(leases: ExitStack, listener: _Listener, servers: list[grpc.aio.Server]) -> Address:
-    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES),), options=_OPTIONS)
+async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServer]) -> Address:
+    address = listener.address
+    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+    credentials = reloading_server_credentials(listener.certificate) if listener.certificate is not None else None
+
+    def bind() -> grpc.aio.Server:
+        # Whatever the kernel chose first, a server that takes another one's place listens there too.
+        nonlocal address
+        server = _build_server(listener)
+        address = bind_listener(server, address, credentials)
+        if lease is not None:
+            lease.publish(listener.mode)
+        return server
+
+    server = KeptServer(bind)
+    servers.append(server)
+    await server.start()
+    return address
+
+
+def _build_server(listener: _Listener) -> grpc.aio.Server:
+    guard = RoleGuard(listener.role, listener.certificate_names)
+    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES), guard), options=_OPTIONS)
     listener.register(server)
     if listener.reflect:
         reflection.enable_server_reflection((*listener.service_names, reflection.SERVICE_NAME), server)
-    address = listener.address
-    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
-    bound = bind_listener(server, address, listener.credentials)
-    if lease is not None:
-        lease.publish(listener.mode)
-    servers.append(server)
-    await server.start()
-    return bound
+    return server
 
 
-async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+async def _stop_all(servers: list[KeptServer], drain_seconds: float) -> None:
     """All at once: none takes new work while another one drains."""
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def serve(settings: FeedSettings) -> None:

@@ -17,7 +17,7 @@ from consent.eventlog.keys import (
     format_verifier_key,
     generate_signing_key,
 )
-from consent.eventlog.trust import Trust, TrustedKey, seal_trust
+from consent.eventlog.trust import SourceRights, Trust, TrustedKey, seal_trust
 from feed.errors import FeedError
 from feed.signing.enrolment_tokens import EnrolmentToken, EnrolmentTokens
 from feed.signing.key_store import FeedKeys, create_keys, load_keys
@@ -29,6 +29,11 @@ from hosting.locks import create_directory
 CACHE_KEY_USE = "cache-kek"
 """Of the sidecar's key file, as `sidecar.cache` reads it."""
 
+
+APPROVERS = ("approver-1", "approver-2")
+"""Names of the approvers' keys made here, and of their files."""
+#: Highest proof and assurance of each source made here.
+_SOURCE_LIMITS = {"web": (1, 1), "accounts": (3, 2), "import": (0, 1)}
 
 TRUST_DOMAIN = "consentry.example"
 """In the names of the certificates made here."""
@@ -72,11 +77,11 @@ def set_up(installation: Installation) -> None:
     directory = installation.directory
     if directory.exists() and any(directory.iterdir()):
         raise FolderNotEmpty(f"{directory}: is not empty; nothing was written")
-    for name in ("feed", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
+    for name in ("feed", "feed/high-water", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
         create_directory(directory / name, 0o700)
     create_keys(directory / "feed" / "keys")
     keys = load_keys(directory / "feed" / "keys", installation.origin)
-    _create_trust(directory / "trust", keys, installation)
+    _create_trust(directory, keys, installation)
     _create_certificates(directory / "tls", installation.sidecar_id)
     create_key_file(directory / "sidecar" / "cache.key", os.urandom(32), use=CACHE_KEY_USE)
     create_enrolment_token(
@@ -98,16 +103,64 @@ def create_enrolment_token(path: Path, keys: FeedKeys, origin: str, sidecar_id: 
 
 
 def _create_trust(directory: Path, keys: FeedKeys, installation: Installation) -> None:
-    root_key = generate_signing_key(f"{installation.origin}/root", KeyKind.LOG, os.urandom(32))
+    """Sign a trust file, and make the keys of those who have none yet."""
+    root_key = _create_signing_key(directory / "trust" / "root.key", f"{installation.origin}/root", KeyKind.LOG)
+    sources = tuple(
+        TrustedKey(
+            _create_signing_key(
+                _source_key_file(installation, name), f"{installation.origin}/{name}", KeyKind.SOURCE
+            ).verifier_key,
+            rights=SourceRights(name, max_proof=max_proof, max_assurance=max_assurance),
+        )
+        for name, (max_proof, max_assurance) in _SOURCE_LIMITS.items()
+    )
+    approvers = tuple(
+        _trusted(
+            _create_signing_key(directory / "trust" / f"{name}.key", f"{installation.origin}/{name}", KeyKind.APPROVER)
+        )
+        for name in APPROVERS
+    )
     trust = Trust(
         tenant=installation.tenant,
         origin=installation.origin,
         log_keys=(_trusted(keys.log_key),),
         cosigner_keys=(_trusted(keys.cosigner_key),),
+        source_keys=sources,
+        approver_keys=approvers,
     )
-    write_file_atomically(directory / "root.key", f"{format_signing_key(root_key)}\n".encode())
-    write_file_atomically(directory / "root.pub", f"{format_verifier_key(root_key.verifier_key)}\n".encode(), 0o644)
-    write_file_atomically(directory / "trust.note", seal_trust(trust, root_key), 0o644)
+    root_public = f"{format_verifier_key(root_key.verifier_key)}\n"
+    write_file_atomically(directory / "trust" / "root.pub", root_public.encode(), 0o644)
+    # For whoever checks receipts: these two keys are all that it takes.
+    for name, key in (("log", keys.log_key), ("cosigner", keys.cosigner_key)):
+        public_key = f"{format_verifier_key(key.verifier_key)}\n"
+        write_file_atomically(directory / "trust" / f"{name}.pub", public_key.encode(), 0o644)
+    write_file_atomically(directory / "trust" / "trust.note", seal_trust(trust, root_key), 0o644)
+
+
+def _create_signing_key(path: Path, name: str, kind: KeyKind) -> SigningKey:
+    key = generate_signing_key(name, kind, os.urandom(32))
+    write_file_atomically(path, f"{format_signing_key(key)}\n".encode())
+    return key
+
+
+def _source_key_file(installation: Installation, name: str) -> Path:
+    return installation.directory / "feed" / "keys" / f"source-{name}.key"
+
+
+def _trust_files(installation: Installation) -> dict[str, str]:
+    directory = installation.directory / "trust"
+    return {"file": str(directory / "trust.note"), "root_key_file": str(directory / "root.pub")}
+
+
+def _source(installation: Installation, name: str) -> dict[str, object]:
+    max_proof, max_assurance = _SOURCE_LIMITS[name]
+    return {
+        "name": name,
+        "address": _socket(installation, f"intake-{name}"),
+        "max_proof": max_proof,
+        "max_assurance": max_assurance,
+        "signing_key_file": str(_source_key_file(installation, name)),
+    }
 
 
 def _trusted(key: SigningKey) -> TrustedKey:
@@ -135,23 +188,21 @@ def _feed_settings(installation: Installation) -> dict[str, object]:
     return {
         "tenant": installation.tenant,
         "origin": installation.origin,
-        "event_log": {"directory": str(directory / "feed" / "log"), "keys_directory": str(directory / "feed" / "keys")},
+        "trust": _trust_files(installation),
+        "event_log": {
+            "directory": str(directory / "feed" / "log"),
+            "keys_directory": str(directory / "feed" / "keys"),
+            "high_water_file": str(directory / "feed" / "high-water" / "log-mark"),
+        },
         "sync": {
             "address": f"127.0.0.1:{installation.port}",
             "tls": _tls(directory / "tls", "feed"),
             "trust_domain": TRUST_DOMAIN,
         },
-        "sources": [
-            {"name": "web", "address": _socket(installation, "intake-web"), "max_proof": 1, "max_assurance": 1},
-            {
-                "name": "accounts",
-                "address": _socket(installation, "intake-accounts"),
-                "max_proof": 3,
-                "max_assurance": 2,
-            },
-        ],
+        "sources": [_source(installation, "web"), _source(installation, "accounts")],
         "admin_address": _socket(installation, "feed-admin"),
         "import_address": _socket(installation, "feed-import"),
+        "import_signing_key_file": str(_source_key_file(installation, "import")),
         "log": {"format": "text"},
     }
 
@@ -160,10 +211,7 @@ def _sidecar_settings(installation: Installation) -> dict[str, object]:
     directory, home = installation.directory, installation.directory / "sidecar"
     return {
         "sidecar_id": installation.sidecar_id,
-        "trust": {
-            "file": str(directory / "trust" / "trust.note"),
-            "root_key_file": str(directory / "trust" / "root.pub"),
-        },
+        "trust": _trust_files(installation),
         "feed": {"address": f"127.0.0.1:{installation.port}", "tls": _tls(directory / "tls", "sidecar")},
         "cache": {
             "directory": str(home / "cache"),

@@ -45,6 +45,12 @@ class KeyFileMissing(KeyFileError):
     reason = "KEY_FILE_MISSING"
 
 
+class UnusableStartFile(HostingError):
+    """A file that a start needs (trust file, root key, first policy) is missing, malformed or not signed by whom it must be."""
+
+    reason = "UNUSABLE_START_FILE"
+
+
 class AddressError(HostingError, ValueError):
     """An address cannot be parsed; a ``ValueError`` too, so that settings models can use the parser as it is."""
 

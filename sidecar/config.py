@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
 from sidecar.check import Caller, Detail
 from sidecar.journal.format import JournalMode
 from sidecar.journal.writer import OnUnavailable
+from sidecar.key_providers.settings import AwsKmsSettings, VaultTransitSettings
 
 ENV_PREFIX = "CONSENTRY_SIDECAR_"
 
@@ -50,20 +51,23 @@ class FeedSettings(SettingsModel):
         return self
 
 
-class TrustSettings(SettingsModel):
-    """Whom to believe; never taken from the feed."""
-
-    file: Path = Field(description="Signed trust file: keys of the log and of its cosigners, tenant, origin.")
-    root_key_file: Path = Field(description="Verifier key of whoever signs the trust file, one line (`name+id+key`).")
-
-
 class CacheSettings(SettingsModel):
     """The encrypted local copy."""
 
     directory: Path = Field(description="Directory of the cache; on a volume of its own, mode 0700.")
     key_files: tuple[Path, ...] = Field(
-        min_length=1,
+        default=(),
         description="Files with key-encryption keys (32 bytes), the newest first; older ones while they rotate.",
+    )
+    aws_kms: AwsKmsSettings | None = Field(default=None, description="AWS KMS in place of `key_files`.")
+    vault_transit: VaultTransitSettings | None = Field(
+        default=None, description="Vault or OpenBao in place of `key_files`."
+    )
+    key_check_seconds: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="How often a newer key-encryption key is looked for while the sidecar runs, seconds.",
     )
     high_water_file: Path | None = Field(
         default=None,
@@ -78,6 +82,14 @@ class CacheSettings(SettingsModel):
         ge=1,
         description="Entries after which the overlay is merged into a new generation, in the background.",
     )
+
+    @model_validator(mode="after")
+    def _has_one_provider(self) -> Self:
+        if sum((bool(self.key_files), self.aws_kms is not None, self.vault_transit is not None)) != 1:
+            raise ValueError("exactly one of key_files, aws_kms and vault_transit says where the key-encryption key is")
+        if self.create_key and not self.key_files:
+            raise ValueError("create_key needs key_files")
+        return self
 
 
 class JournalSettings(SettingsModel):
@@ -186,7 +198,7 @@ class SidecarSettings(SettingsModel):
     )
     bootstrap_policy_file: Path | None = Field(
         default=None,
-        description="Policy in force before the first snapshot: a note signed by an approver of the trust file.",
+        description="Policy in force before the first snapshot: a note signed by the approvers that a policy needs.",
     )
     reflection: bool = Field(default=False, description="Serve gRPC reflection on every listener; off in production.")
     drain_seconds: float = Field(

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from consent.event import Event
 from consent.eventlog.acknowledgement import Receipt
+from consent.eventlog.attestation import Attestation
 from consent.eventlog.merkle import Frontier
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -203,7 +204,11 @@ class KeyProvider(Protocol):
     """
 
     def wrap(self, key: bytes, purpose: str) -> bytes:
-        """Encrypt a data key under the newest KEK, bound to `purpose`."""
+        """Encrypt a data key under the newest KEK, bound to `purpose`.
+
+        Raises:
+            KeyServiceUnavailable, KeyServiceRefused: No KEK is at hand yet; never once `refresh` has returned.
+        """
         ...
 
     def unwrap(self, wrapped_key: bytes, purpose: str) -> bytearray:
@@ -211,11 +216,22 @@ class KeyProvider(Protocol):
 
         Raises:
             WrongCacheKey: No KEK at hand opens it.
+            KeyServiceUnavailable, KeyServiceRefused: Its KEK is kept elsewhere, and cannot be had from there.
         """
         ...
 
     def is_current(self, wrapped_key: bytes) -> bool:
         """Whether it is wrapped under the newest KEK; if not, it wants to be wrapped anew."""
+        ...
+
+    def refresh(self) -> None:
+        """Take up a newer KEK where there is one; may block, so never on the event loop.
+
+        What is held stays in use where nothing newer can be had.
+
+        Raises:
+            KeyServiceUnavailable, KeyServiceRefused: Nothing is held yet, and nothing can be had.
+        """
         ...
 
 
@@ -246,11 +262,13 @@ class WireEntry:
         type_byte: As stated beside the payload.
         opening: 32 bytes.
         event_bytes: Canonical event bytes.
+        attestations: Signatures beside it.
     """
 
     type_byte: int
     opening: bytes
     event_bytes: bytes
+    attestations: tuple[Attestation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

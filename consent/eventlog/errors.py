@@ -119,3 +119,9 @@ class InvalidTrail(EventLogError):
     """The parts of a trail are genuine and do not make a chain."""
 
     reason: ClassVar[str] = "INVALID_TRAIL"
+
+
+class MalformedAttestation(EventLogError):
+    """A signature over an event has the wrong form."""
+
+    reason: ClassVar[str] = "MALFORMED_ATTESTATION"

@@ -5,13 +5,16 @@ from typing import Any
 
 import typer
 
+from feed.cli.backup import accept_log, backup, drill, restore, resume_intake
 from feed.cli.imports import import_file
+from feed.cli.keys import keys_app
 from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
 from feed.cli.sidecars import fleet, sidecars_app
 from feed.cli.trail import trail, verify_trail
+from feed.cli.trust import trust_app
 
 app = typer.Typer(
     name="consentry-feed",
@@ -34,8 +37,15 @@ app.command()(fleet)
 app.command()(trail)
 app.command("verify-trail")(verify_trail)
 app.add_typer(sidecars_app, name="sidecars")
+app.add_typer(keys_app, name="keys")
+app.command()(backup)
+app.command()(restore)
+app.command()(drill)
+app.command("accept-log")(accept_log)
+app.command("resume-intake")(resume_intake)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
+app.add_typer(trust_app, name="trust")
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def _fetch_options(address: str, purpose: str) -> "ImportOptions":
         stub = intake_pb2_grpc.PolicyServiceStub(channel)
         document = stub.GetPolicy(intake_pb2.GetPolicyRequest(), timeout=CALL_TIMEOUT_SECONDS).document
     if not document:
-        fail("no policy was published yet; `consentry-feed policy publish default` puts one in force", EXIT_REFUSED)
+        fail("no policy was published yet; `consentry-feed policy publish` puts one in force", EXIT_REFUSED)
     policy = parse_policy(document)
     known = frozenset(name for name in policy.purposes if policy.find_purpose(name) is not None)
     return ImportOptions(known_purposes=known, purpose=purpose)

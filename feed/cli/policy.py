@@ -1,4 +1,4 @@
-"""`consentry-feed policy`: check, publish and show policies; make one of a vocabulary."""
+"""`consentry-feed policy`: check, approve, publish and show policies; make one of a vocabulary."""
 
 import json
 import sys
@@ -64,30 +64,97 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 def publish(
     file: FileArgument,
     config: ConfigOption = None,
+    approval: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Approval that `policy approve` made; once for each approver."),
+    ] = None,
+    sign_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="FOR DEVELOPMENT ONLY: approve now, with this approver's private key; once for each approver. In production the keys "
+            "belong to different people, who approve offline with `policy approve`: nobody holds two of them.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Publish relaxing changes without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a policy in force at every sidecar, after showing what it changes.
+    """Put a policy in force at every sidecar, after showing what it changes. It needs the approvals of two people or more.
 
-    A change that can turn a deny into an allow is marked as relaxing and asked about. Example: consentry-feed policy publish default
+    A change that can turn a deny into an allow is marked as relaxing and asked about.
+    Example: consentry-feed policy publish policy.yaml --approval ada.approval --approval grace.approval
     """
     from consentry.intake.v1 import intake_pb2, intake_pb2_grpc
 
     from consent.policy import format_policy
+    from feed.cli.approvals import gather_approvals
+    from feed.grpc_api.attestation_codec import encode_attestation
 
-    policy = _load_file(file)
-    with connected(load(config).admin_address) as channel:
+    policy, settings = _load_file(file), load(config)
+    approvals = gather_approvals(policy, settings.origin, approval or (), sign_with or ())
+    with connected(settings.admin_address) as channel:
         changes = _compare(_fetch(channel), policy)
         _show(changes)
         if any(change.relaxing for change in changes) and not yes:
             _confirm()
         stub = intake_pb2_grpc.PolicyServiceStub(channel)
-        request = intake_pb2.PublishPolicyRequest(document=format_policy(policy))
+        request = intake_pb2.PublishPolicyRequest(
+            document=format_policy(policy), approvals=[encode_attestation(each) for each in approvals]
+        )
         response = stub.PublishPolicy(request, timeout=CALL_TIMEOUT_SECONDS)
     if as_json:
         typer.echo(json.dumps({"version": response.version, "token": f"{response.token.origin}:{response.token.seq}"}))
         return
     typer.echo(f"Published policy version {response.version} as entry {response.token.seq} of {response.token.origin}")
+
+
+@policy_app.command()
+def approve(  # noqa: PLR0913 - a command has an argument for each of its options
+    file: FileArgument,
+    *,
+    key: Annotated[Path, typer.Option(metavar="KEYFILE", help="Your private key (`PRIVATE+KEY+...`, mode 0600).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="New file for the approval.")],
+    trust_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trust file that names the log, and you as an approver.")
+    ] = None,
+    root_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Verifier key of whoever signs the trust file.")
+    ] = None,
+    origin: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the log, without a trust file.")] = None,
+    replaces: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Approve only if the policy replaces this version.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The policy in force (`policy show`): shows what changes.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
+) -> None:
+    """Sign for a policy as one of its approvers, offline: no feed is asked. Whoever publishes it hands the approval in.
+
+    Example: consentry-feed policy approve policy.yaml --key ada.key --trust-file trust.note --root-key-file root.pub --out ada.approval
+    """
+    from feed.cli.approvals import (
+        approved_lines,
+        confirm_approval,
+        read_approver_key,
+        read_origin,
+        sign_approval,
+        write_approval,
+    )
+
+    policy, signing_key = _load_file(file), read_approver_key(key)
+    log = read_origin(trust_file, root_key_file, origin, signing_key)
+    if replaces is not None and replaces != policy.replaces_version:
+        fail(f"{file}: replaces version {policy.replaces_version}, not {replaces}", EXIT_REFUSED)
+    content = approved_lines(policy, log)
+    for line in (f"log {log}", *content, f"approver {signing_key.name}"):
+        typer.echo(line, err=True)
+    if against is not None:
+        _show(_compare(_load_file(str(against)), policy))
+    if not yes:
+        confirm_approval()
+    write_approval(out, log, content, sign_approval(signing_key, log, content))
+    typer.echo(f"Wrote {out}")
 
 
 @policy_app.command()
@@ -101,7 +168,7 @@ def show(config: ConfigOption = None) -> None:
     with connected(load(config).admin_address) as channel:
         policy = _fetch(channel)
     if policy is None:
-        fail("no policy was published yet; `consentry-feed policy publish default` puts one in force", EXIT_REFUSED)
+        fail("no policy was published yet; `consentry-feed policy publish` puts one in force", EXIT_REFUSED)
     typer.echo(format_policy_file(policy), nl=False)
 
 

@@ -8,6 +8,7 @@ from consentry.feed.v1 import feed_pb2
 from consent.eventlog.acknowledgement import NO_STATE_ROOT, Receipt
 from consent.eventlog.merkle import EMPTY_ROOT_HASH, HASH_BYTES
 from feed.errors import InvalidRequest
+from feed.grpc_api.attestation_codec import encode_attestation
 from feed.ports import Snapshot, StoredEntry
 
 
@@ -18,6 +19,7 @@ def encode_entry(entry: StoredEntry) -> event_pb2.Entry:
         opening=entry.opening,
         event_bytes=entry.event_bytes,
         traceparent=entry.traceparent,
+        attestations=[encode_attestation(attestation) for attestation in entry.attestations],
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.merkle import EMPTY_ROOT_HASH
 from consent.key_ring import KeyRing, seal_key_ring
+from feed.backup.losses import LossGuard
 from feed.enrolment import EnrolmentDesk
-from feed.errors import AckRejected, EntryUnknown, InvalidRequest, ShuttingDown
+from feed.errors import AckRejected, EntryUnknown, InvalidRequest, LogBehindSidecar, ShuttingDown
 from feed.grpc_api.feed_codec import (
     decode_ack,
     decode_hello,
@@ -27,13 +29,14 @@ from feed.grpc_api.feed_codec import (
 from feed.grpc_api.frames import FrameCache
 from feed.grpc_api.peers import verify_sidecar
 from feed.grpc_api.progress import ProgressBook
-from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
+from feed.grpc_api.sync_errors import LogFork
 from feed.log_store.port import Acknowledgement
-from feed.ports import Log, Snapshots
+from feed.ports import Log, Snapshots, WitnessedCheckpoint
 from feed.receipts import ReceiptLog
 from hosting.clock import Clock
 
 _LOGGER: Final = logging.getLogger(__name__)
+_MAX_HELD_SIZES: Final = 1024
 _REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,6 +58,19 @@ class Proofs(Protocol):
         ...
 
 
+class WitnessedCheckpoints(Protocol):
+    """Where checkpoints that witnesses have cosigned come from (`feed.witnessing.Witnessing`)."""
+
+    @property
+    def newest(self) -> WitnessedCheckpoint | None:
+        """The newest one, None before the first or without witnesses."""
+        ...
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change` after each new one; returns the call that ends it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FeedSources:
     """What the service hands out.
@@ -68,6 +84,8 @@ class FeedSources:
         desk: Which sidecars are enrolled.
         receipts: Where their signed acknowledgements go.
         clock: Where the time comes from.
+        witnessing: Where checkpoints that witnesses have cosigned come from.
+        losses: Stops the intake where a sidecar holds more than the log; None where there is no intake.
     """
 
     log: Log
@@ -78,6 +96,8 @@ class FeedSources:
     desk: EnrolmentDesk
     receipts: ReceiptLog
     clock: Clock
+    witnessing: WitnessedCheckpoints
+    losses: LossGuard | None = None
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
@@ -146,7 +166,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             return
         # 3. From the log and not from a queue: a slow sidecar costs its own time and nobody's memory.
         changed = asyncio.Event()
-        end_watch = self._log.watch(changed.set)
+        ends = (self._log.watch(changed.set), self._sources.witnessing.watch(changed.set))
         self._open_streams.add(changed)
         self._sources.progress.note_version(hello.sidecar_id, hello.version)
         with self._sources.progress.open_stream(hello.sidecar_id):
@@ -157,7 +177,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     async for response in responses:
                         yield response
             finally:
-                end_watch()
+                for end_watch in ends:
+                    end_watch()
                 self._open_streams.discard(changed)
                 reader.cancel()
                 await asyncio.wait([reader])
@@ -238,6 +259,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         if hello.size > size:
             fields = {"sidecar_id": hello.sidecar_id, "sidecar_size": hello.size, "log_size": size}
             _LOGGER.error("a sidecar holds entries that this log has lost", extra={"fields": fields})
+            if self._sources.losses is not None:
+                await self._sources.losses.report(hello.sidecar_id, hello.size, hello.root_hash)
             raise LogBehindSidecar(f"size: the log has {size} entries, fewer than the sidecar holds")
         root_hash = hello.root_hash or EMPTY_ROOT_HASH
         if await self._sources.proofs.root_hash(hello.size) != root_hash:
@@ -248,7 +271,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     async def _follow(
         self, hello: feed_pb2.Hello, changed: asyncio.Event, reader: asyncio.Task[None]
     ) -> AsyncGenerator[feed_pb2.SubscribeResponse]:
-        size, sent_note = hello.size, b""
+        size, sent_note, sent_witnessed = hello.size, b"", b""
+        # Sizes at which a batch ended here: the sidecar can tell another history at these, and takes no older one's word.
+        held_sizes = deque([size], maxlen=_MAX_HELD_SIZES)
         while True:
             changed.clear()
             if self._is_closing:
@@ -264,7 +289,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 frame = await self._frames.frame(size + 1, head)
                 size += len(frame.entries.entries)
                 yield frame
+                held_sizes.append(size)
             sent_note = head.checkpoint_note
+            witnessed = self._sources.witnessing.newest
+            if witnessed is not None and witnessed.size in held_sizes and witnessed.note_bytes != sent_witnessed:
+                yield encode_heartbeat(witnessed.note_bytes)
+                sent_witnessed = witnessed.note_bytes
             await changed.wait()
 
     async def _read_answers(self, sidecar_id: str, requests: AsyncIterator[feed_pb2.SubscribeRequest]) -> None:

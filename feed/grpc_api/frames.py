@@ -68,7 +68,7 @@ def _cut(entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
     """The first entries, as many as fit into a frame; at least one."""
     total_bytes = 0
     for count, entry in enumerate(entries):
-        total_bytes += len(entry.event_bytes) + len(entry.traceparent) + _ENTRY_OVERHEAD_BYTES
+        total_bytes += entry.size_bytes + len(entry.traceparent) + _ENTRY_OVERHEAD_BYTES
         if count and total_bytes > MAX_FRAME_BYTES:
             return entries[:count]
     return entries

@@ -57,7 +57,9 @@ def _make_directive(request: RecordDirective) -> intake_pb2.RecordDirectiveReque
         granted_by=request.granted_by,  # type: ignore[arg-type]
         occurred_at_without_zone=request.without_zone,
     )
-    return intake_pb2.RecordDirectiveRequest(idempotency_key=request.idempotency_key, directive=directive)
+    return intake_pb2.RecordDirectiveRequest(
+        idempotency_key=request.idempotency_key, directive=directive, evidence_digest=request.evidence_digest
+    )
 
 
 def format_link_request(request: RecordLink) -> bytes:
@@ -68,6 +70,7 @@ def format_link_request(request: RecordLink) -> bytes:
         right=_make_identifier(request.right),
         proof=request.proof + 1,  # type: ignore[arg-type]
         occurred_at_ms=request.occurred_at_ms,
+        evidence_digest=request.evidence_digest,
     )
     return message.SerializeToString()
 
@@ -92,6 +95,7 @@ def format_fact_request(request: RecordFact) -> bytes:
         jurisdictions=request.jurisdictions,
         proof=request.proof + 1,  # type: ignore[arg-type]
         occurred_at_ms=request.occurred_at_ms,
+        evidence_digest=request.evidence_digest,
     )
     return message.SerializeToString()
 
@@ -104,6 +108,7 @@ def format_restriction_request(request: RecordRestriction) -> bytes:
         restricted=request.restricted,
         proof=request.proof + 1,  # type: ignore[arg-type]
         occurred_at_ms=request.occurred_at_ms,
+        evidence_digest=request.evidence_digest,
     )
     return message.SerializeToString()
 

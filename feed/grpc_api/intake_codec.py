@@ -16,6 +16,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from consent.errors import ConsentError
 from feed.errors import FeedError, InvalidRequest
 from feed.grpc_api.decoding import decode_message, has_unknown_fields
+from feed.intake.content import verify_key
+from feed.intake.receipts import IssuedReceipt
 from feed.intake.requests import (
     RecordDirective,
     RecordFact,
@@ -106,6 +108,7 @@ def _read_directive(message: intake_pb2.RecordDirectiveRequest, *, is_newer: boo
         recipient=directive.recipient,
         explicit=directive.explicit,
         granted_by=directive.granted_by,
+        evidence_digest=message.evidence_digest,
         # Only what could relax needs to be understood as a whole.
         has_unknown_fields=is_grant and (is_newer or has_unknown_fields(message, directive, directive.identifier)),
     )
@@ -120,6 +123,7 @@ def parse_link_request(message_bytes: bytes) -> RecordLink:
         right=_read_subject(message.right),
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.left, message.right),
     )
 
@@ -145,6 +149,7 @@ def parse_fact_request(message_bytes: bytes) -> RecordFact:
         jurisdictions=tuple(message.jurisdictions),
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.identifier),
     )
 
@@ -158,8 +163,33 @@ def parse_restriction_request(message_bytes: bytes) -> RecordRestriction:
         restricted=message.restricted,
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
+        evidence_digest=message.evidence_digest,
         has_unknown_fields=has_unknown_fields(message, message.identifier),
     )
+
+
+def parse_receipt_request(message_bytes: bytes) -> int | str:
+    """Read a GetReceiptRequest: the seq or the idempotency key that it names.
+
+    Raises:
+        InvalidRequest: It cannot be decoded, or names neither.
+    """
+    message = decode_message(intake_pb2.GetReceiptRequest, message_bytes, MAX_MESSAGE_BYTES)
+    match message.WhichOneof("request"):
+        case "seq":
+            return message.seq
+        case "idempotency_key":
+            verify_key(message.idempotency_key)
+            return message.idempotency_key
+        case _:
+            raise InvalidRequest("request: needs seq or idempotency_key")
+
+
+def format_receipt_answer(issued: IssuedReceipt) -> bytes:
+    """Bytes of the GetReceiptResponse."""
+    return intake_pb2.GetReceiptResponse(
+        receipt=issued.receipt_bytes, seq=issued.seq, request_id=issued.request_id
+    ).SerializeToString()
 
 
 def _read_subject(message: event_pb2.Identifier) -> Subject:

@@ -8,7 +8,10 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.intake.v1 import intake_pb2
 
+from consent.eventlog.attestation import MAX_ATTESTATIONS
 from consent.policy import MAX_DOCUMENT_BYTES
+from feed.backup.losses import Loss
+from feed.grpc_api.attestation_codec import decode_approvals
 from feed.grpc_api.decoding import decode_message
 from feed.grpc_api.intake_codec import MAX_MESSAGE_BYTES
 from feed.grpc_api.progress import SidecarProgress
@@ -17,8 +20,8 @@ from feed.ports import Log
 from feed.publish import Publisher
 
 SERVICE_NAME = "consentry.intake.v1.PolicyService"
-MAX_POLICY_MESSAGE_BYTES = MAX_DOCUMENT_BYTES + 1024
-"""A document of the largest size and its frame; the server's own limit must be above it."""
+MAX_POLICY_MESSAGE_BYTES = MAX_DOCUMENT_BYTES + MAX_ATTESTATIONS * 1024
+"""A document of the largest size with its approvals; the server's own limit must be above it."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -47,6 +50,7 @@ class PolicyService:
         source: Name of the listener's source, for the entries of the log.
         identity: Of the feed.
         progress: How far each sidecar has come.
+        loss: Why nothing is logged, None while the intake is open.
     """
 
     def __init__(
@@ -56,17 +60,21 @@ class PolicyService:
         source: str,
         identity: FeedIdentity,
         progress: Callable[[], Sequence[SidecarProgress]],
+        loss: Callable[[], Loss | None] = lambda: None,
     ) -> None:
         self._publisher = publisher
         self._log = log
         self._source = source
         self._identity = identity
         self._progress = progress
+        self._loss = loss
 
     async def PublishPolicy(self, message_bytes: bytes, context: _Context) -> bytes:
         """Put a policy in force."""
         request = decode_message(intake_pb2.PublishPolicyRequest, message_bytes, MAX_POLICY_MESSAGE_BYTES)
-        accepted = await self._publisher.publish_policy(request.document, self._source, read_traceparent(context))
+        accepted = await self._publisher.publish_policy(
+            request.document, self._source, read_traceparent(context), decode_approvals(request.approvals)
+        )
         response = intake_pb2.PublishPolicyResponse(
             token=event_pb2.ConsistencyToken(origin=self._identity.origin, seq=accepted.seq),
             version=self._log.head.tenant.policy_version,
@@ -103,6 +111,12 @@ class PolicyService:
             ],
             version=self._identity.version,
         )
+        loss = self._loss()
+        if loss is not None:
+            stop = intake_pb2.IntakeStop(
+                first_lost_seq=loss.first_seq, last_lost_seq=loss.last_seq, sidecar_id=loss.sidecar_id
+            )
+            response.intake_stop.CopyFrom(stop)
         return response.SerializeToString()
 
 

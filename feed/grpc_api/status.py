@@ -6,12 +6,13 @@ from typing import Final
 
 from grpc import StatusCode
 
+from consent.authority import EvidenceMissing, NotAuthorised
 from consent.errors import ConsentError, InvalidIdentifier
 from consent.eventlog.errors import EventLogError, InvalidPossession
 from consent.key_ring import InvalidKeyRing
 from consent.policy import PolicyError
 from feed import errors
-from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
+from feed.grpc_api.sync_errors import LogFork
 from hosting.errors import HostingError, MalformedMessage
 
 STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
@@ -31,6 +32,9 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.EnrolmentRefused: StatusCode.PERMISSION_DENIED,
         errors.AckSignatureInvalid: StatusCode.PERMISSION_DENIED,
         InvalidPossession: StatusCode.INVALID_ARGUMENT,
+        errors.CallerNotPermitted: StatusCode.PERMISSION_DENIED,
+        NotAuthorised: StatusCode.PERMISSION_DENIED,
+        EvidenceMissing: StatusCode.INVALID_ARGUMENT,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
@@ -38,7 +42,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         # The log's state forbids it: somebody must change something first.
         errors.NoPolicy: StatusCode.FAILED_PRECONDITION,
         errors.ClusterTooLarge: StatusCode.FAILED_PRECONDITION,
-        LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
+        errors.BackupFailed: StatusCode.FAILED_PRECONDITION,
+        errors.LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
         LogFork: StatusCode.FAILED_PRECONDITION,
         errors.AckRejected: StatusCode.FAILED_PRECONDITION,
         errors.AckRootMismatch: StatusCode.FAILED_PRECONDITION,
@@ -48,11 +53,17 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,
         errors.LogWriteFailed: StatusCode.UNAVAILABLE,
+        errors.ArchiveWriteFailed: StatusCode.UNAVAILABLE,
         errors.OutcomeUnknown: StatusCode.UNAVAILABLE,
         errors.LogStoreError: StatusCode.UNAVAILABLE,
         # The feed's own data are wrong.
         errors.CorruptLog: StatusCode.DATA_LOSS,
+        errors.CorruptArchive: StatusCode.DATA_LOSS,
+        errors.LogRolledBack: StatusCode.DATA_LOSS,
+        errors.LogUnmarked: StatusCode.DATA_LOSS,
+        errors.HighWaterUnreadable: StatusCode.DATA_LOSS,
         errors.ForeignLog: StatusCode.DATA_LOSS,
+        errors.TrustMismatch: StatusCode.INTERNAL,
         # What has no row of its own, of this package or of those below it, should not have come this far.
         errors.FeedError: StatusCode.INTERNAL,
         ConsentError: StatusCode.INTERNAL,

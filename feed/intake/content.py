@@ -41,12 +41,15 @@ def digest_directive(request: RecordDirective, token: bytes) -> bytes:
         request.recipient,
         request.explicit,
         request.granted_by,
+        *_evidence(request.evidence_digest),
     )
 
 
 def digest_link(request: RecordLink, left: bytes, right: bytes) -> bytes:
     """32 bytes over what a link says."""
-    return _digest("link", left.hex(), right.hex(), request.proof, request.occurred_at_ms)
+    return _digest(
+        "link", left.hex(), right.hex(), request.proof, request.occurred_at_ms, *_evidence(request.evidence_digest)
+    )
 
 
 def digest_unlink(request: RecordUnlink, left: bytes, right: bytes) -> bytes:
@@ -57,12 +60,32 @@ def digest_unlink(request: RecordUnlink, left: bytes, right: bytes) -> bytes:
 def digest_fact(request: RecordFact, token: bytes) -> bytes:
     """32 bytes over what a fact says."""
     jurisdictions = ",".join(request.jurisdictions)
-    return _digest("fact", token.hex(), request.age_band, jurisdictions, request.proof, request.occurred_at_ms)
+    return _digest(
+        "fact",
+        token.hex(),
+        request.age_band,
+        jurisdictions,
+        request.proof,
+        request.occurred_at_ms,
+        *_evidence(request.evidence_digest),
+    )
 
 
 def digest_restriction(request: RecordRestriction, token: bytes) -> bytes:
     """32 bytes over what a restriction says."""
-    return _digest("restriction", token.hex(), request.restricted, request.proof, request.occurred_at_ms)
+    return _digest(
+        "restriction",
+        token.hex(),
+        request.restricted,
+        request.proof,
+        request.occurred_at_ms,
+        *_evidence(request.evidence_digest),
+    )
+
+
+def _evidence(evidence_digest: bytes) -> tuple[str, ...]:
+    # Nothing at all where there is none: so did versions that knew no evidence.
+    return (evidence_digest.hex(),) if evidence_digest else ()
 
 
 def _digest(*parts: str | int | None) -> bytes:

@@ -1,11 +1,17 @@
 """Requests of sources, taken in one by one: whatever becomes of a request, it leaves one entry, once per idempotency key."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from consent.errors import ConsentError
 from consent.event import DirectiveEvent, Event, EventType
+from consent.eventlog.attestation import Attestation
+from consent.state import Cluster
 from consent.vocabulary.directive import Kind
 from consent.vocabulary.subject import Tokeniser
+from feed.errors import FeedError, InvalidRequest
+from feed.intake.attesting import Statement, attest_statements, verify_can_attest
 from feed.intake.circumstances import make_fact, make_restriction
 from feed.intake.content import (
     digest_directive,
@@ -16,6 +22,7 @@ from feed.intake.content import (
     verify_key,
 )
 from feed.intake.directives import make_directive, verify_first_record
+from feed.intake.errors import RecordExists
 from feed.intake.links import make_link, make_unlink
 from feed.intake.requests import RecordDirective, RecordFact, RecordLink, RecordRestriction, RecordUnlink
 from feed.intake.sources import Source, verify_method
@@ -49,29 +56,33 @@ class Recorder:
         """Name of the log that requests end in."""
         return self._publisher.origin
 
-    async def record_directive(
-        self, source: Source, request: RecordDirective, traceparent: str = "", method: str = "RecordDirective"
-    ) -> Accepted:
+    async def record_directive(self, source: Source, request: RecordDirective, traceparent: str = "") -> Accepted:
         """Record what somebody said about a purpose.
 
         Args:
             source: Who asks.
             request: What.
             traceparent: W3C trace context, or empty.
-            method: The RPC that it came by, which the source must have the right to call.
         """
-        verify_key(request.idempotency_key)
-        subject = resolve_subject(request.subject, "directive.identifier", self._tokeniser)
-        arrival = self._publisher.receive(EventType.DIRECTIVE, source.name, traceparent)
-        key = IdempotencyKey(source.name, request.idempotency_key, digest_directive(request, subject.token))
+        draft = self._draft_directive(source, request, traceparent, "RecordDirective")
+        (signed,) = self._sign(source, [draft])
+        return await self._conclude_directive(source, signed)
 
-        def make() -> DirectiveEvent:
-            verify_method(source, method)
-            return make_directive(request, subject, source, self._log.policy, arrival, self._tokeniser.epoch)
+    async def record_directives(
+        self, source: Source, requests: Sequence[RecordDirective], traceparent: str = ""
+    ) -> list[Accepted | BaseException]:
+        """Record the directives of one message; the source signs once for all of them that relax.
 
-        if source.is_import and subject.token:
-            return await self._conclude_import(arrival, key, subject.token, make, is_grant=request.kind == Kind.GRANT)
-        return await self._conclude(arrival, key, make)
+        Returns:
+            For each request, in order, where it is in the log, or what `record_directive` would have raised.
+        """
+        drafts = [self._try_to_draft(source, request, traceparent) for request in requests]
+        signed = iter(self._sign(source, [draft for draft in drafts if isinstance(draft, _Draft)]))
+        # All at once, in their order, so that the sequencer finds them together; and all to their end, so that an error of one
+        # leaves none running.
+        under_way = (self._conclude_directive(source, next(signed)) for draft in drafts if isinstance(draft, _Draft))
+        concluded = iter(await asyncio.gather(*under_way, return_exceptions=True))
+        return [next(concluded) if isinstance(draft, _Draft) else draft for draft in drafts]
 
     async def record_link(self, source: Source, request: RecordLink, traceparent: str = "") -> Accepted:
         """Record that two identifiers are one person; the arguments are those of `record_directive`."""
@@ -84,7 +95,7 @@ class Recorder:
             verify_method(source, "RecordLink")
             return make_link(request, left, right, source, arrival, self._tokeniser.epoch)
 
-        return await self._conclude(arrival, key, make)
+        return await self._record(source, arrival, key, make, request.evidence_digest)
 
     async def record_unlink(self, source: Source, request: RecordUnlink, traceparent: str = "") -> Accepted:
         """Record that two identifiers are not one person, or no longer; the arguments are those of `record_directive`."""
@@ -97,7 +108,7 @@ class Recorder:
             verify_method(source, "RecordUnlink")
             return make_unlink(request, left, right, source, arrival, self._tokeniser.epoch)
 
-        return await self._conclude(arrival, key, make)
+        return await self._record(source, arrival, key, make)
 
     async def record_fact(self, source: Source, request: RecordFact, traceparent: str = "") -> Accepted:
         """Record age band and jurisdictions of a person; the arguments are those of `record_directive`."""
@@ -110,7 +121,7 @@ class Recorder:
             verify_method(source, "RecordFact")
             return make_fact(request, subject, source, arrival, self._tokeniser.epoch)
 
-        return await self._conclude(arrival, key, make)
+        return await self._record(source, arrival, key, make, request.evidence_digest)
 
     async def record_restriction(self, source: Source, request: RecordRestriction, traceparent: str = "") -> Accepted:
         """Record a restriction of processing or its end; the arguments are those of `record_directive`."""
@@ -123,50 +134,102 @@ class Recorder:
             verify_method(source, "RecordRestriction")
             return make_restriction(request, subject, source, arrival, self._tokeniser.epoch)
 
-        return await self._conclude(arrival, key, make)
+        return await self._record(source, arrival, key, make, request.evidence_digest)
 
-    async def _conclude(self, arrival: Arrival, key: IdempotencyKey, make: Callable[[], Event]) -> Accepted:
-        try:
-            outcome = make()
-        except REFUSALS as error:
-            refusal = error
-        else:
-            return await self._publisher.publish(arrival, outcome, key)
-        # Outside of the except block, so that the refusal does not become the context of what the log raises.
-        return await self._publisher.reject(arrival, refusal, key)
-
-    async def _conclude_import(
+    async def _record(
         self,
+        source: Source,
         arrival: Arrival,
         key: IdempotencyKey,
-        token: bytes,
-        make: Callable[[], DirectiveEvent],
-        *,
-        is_grant: bool,
+        make: Callable[[], Event],
+        evidence_digest: bytes = b"",
     ) -> Accepted:
-        """As `_conclude`; a grant waits for what is imported of its subject before it, so that it meets the denial of an earlier row."""
-        before = self._imports_under_way.get(token)
-        done = self._imports_under_way[token] = asyncio.get_running_loop().create_future()
+        (signed,) = self._sign(source, [_draft(source, arrival, key, make, evidence_digest)])
+        return await self._conclude(signed)
+
+    def _try_to_draft(self, source: Source, request: RecordDirective, traceparent: str) -> "_Draft | InvalidRequest":
         try:
-            if not is_grant:
-                return await self._conclude(arrival, key, make)
-            if before is not None:
-                await asyncio.wait((before,))
-            cluster = await self._log.find_cluster(token)
+            return self._draft_directive(source, request, traceparent, "RecordDirectives")
+        except InvalidRequest as error:
+            return error
 
-            def make_first_record() -> DirectiveEvent:
-                event = make()
-                verify_first_record(event, cluster)
-                return event
+    def _draft_directive(self, source: Source, request: RecordDirective, traceparent: str, method: str) -> "_Draft":
+        verify_key(request.idempotency_key)
+        subject = resolve_subject(request.subject, "directive.identifier", self._tokeniser)
+        arrival = self._publisher.receive(EventType.DIRECTIVE, source.name, traceparent)
+        key = IdempotencyKey(source.name, request.idempotency_key, digest_directive(request, subject.token))
 
-            return await self._conclude(arrival, key, make_first_record)
+        def make() -> Event:
+            verify_method(source, method)
+            return make_directive(request, subject, source, self._log.policy, arrival, self._tokeniser.epoch)
+
+        return _draft(source, arrival, key, make, request.evidence_digest)
+
+    def _sign(self, source: Source, drafts: "Sequence[_Draft]") -> "list[_Draft]":
+        made = [draft for draft in drafts if isinstance(draft.outcome, Statement)]
+        statements = [draft.outcome for draft in made if isinstance(draft.outcome, Statement)]
+        now_ms = max((draft.arrival.received_at_ms for draft in made), default=0)
+        signed = iter(attest_statements(source, statements, self.origin, now_ms))
+        return [
+            replace(draft, attestations=next(signed)) if isinstance(draft.outcome, Statement) else draft
+            for draft in drafts
+        ]
+
+    async def _conclude(self, draft: "_Draft") -> Accepted:
+        if isinstance(draft.outcome, Statement):
+            return await self._publisher.publish(draft.arrival, draft.outcome.event, draft.key, draft.attestations)
+        return await self._publisher.reject(draft.arrival, draft.outcome, draft.key)
+
+    async def _conclude_directive(self, source: Source, draft: "_Draft") -> Accepted:
+        """As `_conclude`; an imported grant waits for what is imported of its subject before it, and so meets an earlier denial."""
+        event = draft.outcome.event if isinstance(draft.outcome, Statement) else None
+        if not source.is_import or not isinstance(event, DirectiveEvent):
+            return await self._conclude(draft)
+        before = self._imports_under_way.get(event.token)
+        done = self._imports_under_way[event.token] = asyncio.get_running_loop().create_future()
+        try:
+            if event.kind == Kind.GRANT:
+                if before is not None:
+                    await asyncio.wait((before,))
+                draft = _refuse_second_record(draft, event, await self._log.find_cluster(event.token))
+            return await self._conclude(draft)
         finally:
             done.set_result(None)
-            if self._imports_under_way.get(token) is done:
-                del self._imports_under_way[token]
+            if self._imports_under_way.get(event.token) is done:
+                del self._imports_under_way[event.token]
 
     def _resolve_ends(self, request: RecordLink | RecordUnlink) -> tuple[ResolvedSubject, ResolvedSubject]:
         return (
             resolve_subject(request.left, "left", self._tokeniser),
             resolve_subject(request.right, "right", self._tokeniser),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A request before it is logged: what is to be said, or why it is refused."""
+
+    arrival: Arrival
+    key: IdempotencyKey
+    outcome: Statement | FeedError | ConsentError
+    attestations: tuple[Attestation, ...] = ()
+
+
+def _draft(
+    source: Source, arrival: Arrival, key: IdempotencyKey, make: Callable[[], Event], evidence_digest: bytes
+) -> _Draft:
+    try:
+        statement = Statement(make(), evidence_digest)
+        verify_can_attest(source, statement)
+    except REFUSALS as error:
+        # Its traceback would hold the identifier for as long as the request is under way.
+        return _Draft(arrival, key, error.with_traceback(None))
+    return _Draft(arrival, key, statement)
+
+
+def _refuse_second_record(draft: _Draft, event: DirectiveEvent, cluster: Cluster | None) -> _Draft:
+    try:
+        verify_first_record(event, cluster)
+    except RecordExists as error:
+        return replace(draft, outcome=error)
+    return draft

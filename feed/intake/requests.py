@@ -46,6 +46,7 @@ class RecordDirective:
         recipient: Of a grant; empty or `*` for the controller and everybody else.
         explicit: Of a grant.
         granted_by: Of a grant, a `GrantedBy`; 0 where not stated.
+        evidence_digest: 32 bytes over what the source keeps as proof, or empty.
         has_unknown_fields: The message held fields that this version does not know.
     """
 
@@ -63,6 +64,7 @@ class RecordDirective:
     recipient: str = ANY
     explicit: bool = False
     granted_by: int = 0
+    evidence_digest: bytes = b""
     has_unknown_fields: bool = False
 
 
@@ -75,6 +77,7 @@ class RecordLink:
     right: Subject
     proof: int = UNSTATED
     occurred_at_ms: int = 0
+    evidence_digest: bytes = b""
     has_unknown_fields: bool = False
 
 
@@ -98,6 +101,7 @@ class RecordFact:
     jurisdictions: tuple[str, ...] = ()
     proof: int = UNSTATED
     occurred_at_ms: int = 0
+    evidence_digest: bytes = b""
     has_unknown_fields: bool = False
 
 
@@ -110,4 +114,5 @@ class RecordRestriction:
     restricted: bool
     proof: int = UNSTATED
     occurred_at_ms: int = 0
+    evidence_digest: bytes = b""
     has_unknown_fields: bool = False

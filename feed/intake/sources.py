@@ -1,8 +1,9 @@
 """Sources: who may say what. Weak proof is enough to restrict, so a denial needs neither proof nor assurance."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from consent.eventlog.keys import SigningKey
 from consent.vocabulary.directive import Proof
 from feed.errors import SourceNotPermitted
 from feed.intake.requests import Subject
@@ -25,6 +26,7 @@ class Source:
         may_use_tokens: It may name subjects by ready tokens.
         is_import: What it says was not said to it: everything is flagged as imported, has proof 0, and grants only where
             nothing is recorded of the subject.
+        signing_key: Vouches for what relaxes; a source without one can only restrict.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     methods: AbstractSet[str]
     may_use_tokens: bool = False
     is_import: bool = False
+    signing_key: SigningKey | None = field(default=None, repr=False)
 
     @property
     def proof_limit(self) -> int:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event
+from consent.authority import Authority
+from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event, parse_event
+from consent.eventlog.attestation import Attestation
 from consent.eventlog.merkle import OPENING_BYTES, Node, commit, hash_leaf, leaf_data
 from consent.policy import ForbiddenReplacement, PolicyError
 from consent.state import Cluster, fold_event
@@ -35,6 +37,7 @@ class FormattedRequest:
     Attributes:
         submission: As it came.
         event_bytes: Of each event.
+        attestations: Over each event.
         tokens: Those whose clusters the events concern.
         names: Source and key under each of which it may have been answered before, the source's own key first; under the last one its
             answer is kept. Empty where it has no idempotency key.
@@ -42,6 +45,7 @@ class FormattedRequest:
 
     submission: Submission
     event_bytes: tuple[bytes, ...]
+    attestations: tuple[tuple[Attestation, ...], ...]
     tokens: tuple[bytes, ...]
     names: tuple[RequestName, ...]
 
@@ -55,6 +59,7 @@ def format_request(submission: Submission) -> FormattedRequest:
     return FormattedRequest(
         submission,
         tuple(format_event(event) for event in submission.events),
+        tuple(submission.attestations) or ((),) * len(submission.events),
         tuple(token for event in submission.events for token in tokens_of(event)),
         _names(submission.idempotency),
     )
@@ -76,6 +81,7 @@ class BatchBuilder:
         records: Records of the clusters that the requests concern, as far as the store knows them.
         known: Requests that were logged before.
         now_ms: Unix ms of acceptance.
+        authority: Judges who may say what; None for a builder that only replays what was judged when it was logged.
     """
 
     def __init__(
@@ -84,7 +90,9 @@ class BatchBuilder:
         records: Mapping[bytes, bytes],
         known: Mapping[RequestName, LoggedRequest],
         now_ms: int,
+        authority: Authority | None,
     ) -> None:
+        self._authority = authority
         self._before = before
         self._now_ms = now_ms
         self._known = dict(known)
@@ -119,12 +127,14 @@ class BatchBuilder:
             IdempotencyKeyReused: Its key came before with other content.
             PolicyRejected, PolicyConflict: Its POLICY cannot follow the one in force.
             ClusterTooLarge: A grant or a link would make one person's record larger than any person's.
+            NotAuthorised: An event lacks a signature that it needs: every sidecar would refuse the log from there on.
         """
         # 1. What was answered once is answered again.
         repeated = self._find_repeated(request)
         if repeated is not None:
             return repeated
-        # 2. The fold, which may refuse; until here nothing has changed.
+        # 2. The signatures, then the fold; each may refuse, and until here nothing has changed.
+        self._verify_authority(request)
         folded, self._tenant = self._fold(request.submission.events)
         self._state.apply(folded)
         # 3. Entries and leaves.
@@ -134,6 +144,18 @@ class BatchBuilder:
             logged = LoggedRequest(request.submission.idempotency.digest, accepted)
             self._known[request.names[-1]] = self._requests[request.names[-1]] = logged
         return accepted
+
+    def replay(self, entries: Sequence[StoredEntry]) -> None:
+        """Take entries of this very log, in their order, as they were logged once.
+
+        Raises:
+            MalformedEvent: One cannot be read.
+            FeedError: One would not have been logged after those before it.
+        """
+        folded, self._tenant = self._fold([parse_event(entry.event_bytes) for entry in entries])
+        self._state.apply(folded)
+        for entry in entries:
+            self._append_entry(entry)
 
     def build(self, checkpoint_note: bytes, checkpoint_time_ms: int) -> Batch:
         """The batch, with the signed checkpoint for its size and root."""
@@ -157,6 +179,13 @@ class BatchBuilder:
             raise IdempotencyKeyReused("idempotency_key: came before with other content")
         return replace(logged.accepted, is_replay=True)
 
+    def _verify_authority(self, request: FormattedRequest) -> None:
+        if self._authority is None:
+            raise ValueError("a builder that replays takes no requests")
+        events = zip(request.submission.events, request.event_bytes, request.attestations, strict=True)
+        for seq, (event, event_bytes, attestations) in enumerate(events, start=self.size + 1):
+            self._authority.verify(event, event_bytes, attestations, seq)
+
     def _fold(self, events: Sequence[Event]) -> tuple[dict[bytes, Cluster], TenantState]:
         changed: dict[bytes, Cluster] = {}
         tenant = self._tenant
@@ -177,12 +206,17 @@ class BatchBuilder:
 
     def _append(self, request: FormattedRequest) -> None:
         submission = request.submission
-        for event, event_bytes in zip(submission.events, request.event_bytes, strict=True):
+        events = zip(submission.events, request.event_bytes, request.attestations, strict=True)
+        for event, event_bytes, attestations in events:
             opening = os.urandom(OPENING_BYTES)
-            leaf_hash = hash_leaf(leaf_data(event.TYPE, commit(opening, event_bytes)))
-            self._nodes += self._frontier.append(leaf_hash)
-            entry = StoredEntry(self._frontier.size, event.TYPE, opening, event_bytes, submission.traceparent)
-            self._entries.append(entry)
+            self._append_entry(
+                StoredEntry(self.size + 1, event.TYPE, opening, event_bytes, submission.traceparent, attestations)
+            )
+
+    def _append_entry(self, entry: StoredEntry) -> None:
+        leaf_hash = hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
+        self._nodes += self._frontier.append(leaf_hash)
+        self._entries.append(entry)
 
     def _accept(self, outcome: Event) -> Accepted:
         rejection = outcome.rejection if isinstance(outcome, RejectedEvent) else ""

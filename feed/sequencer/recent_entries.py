@@ -12,7 +12,7 @@ class RecentEntries:
 
     Args:
         max_entries: How many.
-        max_bytes: Of event bytes in all.
+        max_bytes: Of events and the signatures over them, in all.
     """
 
     def __init__(self, max_entries: int = 20_000, max_bytes: int = 16 * 1024 * 1024) -> None:
@@ -25,9 +25,9 @@ class RecentEntries:
         """Take the entries that follow."""
         for entry in entries:
             self._entries.append(entry)
-            self._total_bytes += len(entry.event_bytes)
+            self._total_bytes += entry.size_bytes
         while len(self._entries) > self._max_entries or self._total_bytes > self._max_bytes:
-            self._total_bytes -= len(self._entries.popleft().event_bytes)
+            self._total_bytes -= self._entries.popleft().size_bytes
 
     def read(self, from_seq: int, limit: int) -> Sequence[StoredEntry] | None:
         """Entries from `from_seq` on; None where it is not among those held."""

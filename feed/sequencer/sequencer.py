@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from consent.authority import Authority, NotAuthorised
 from consent.event import Event, KeyEpochEvent
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.state_record import parse_cluster
 from feed.errors import (
+    ArchiveWriteFailed,
     CorruptLog,
     FeedError,
     ForeignLog,
     InvalidRequest,
+    LogBehindSidecar,
     LogStoreError,
     LogWriteFailed,
     OutcomeUnknown,
@@ -73,6 +76,7 @@ class Sequencer:
         clock: Where the time comes from.
         origin: Name of the log; events made for another are refused.
         key_commitment: `consent.key_ring.commit_key` of the subject key: first entry of a new log.
+        authority: Judges who may say what, by the trust file that the sidecars have.
         limits: How much is taken in at once.
     """
 
@@ -84,6 +88,7 @@ class Sequencer:
         *,
         origin: str,
         key_commitment: bytes,
+        authority: Authority,
         limits: SequencerLimits | None = None,
     ) -> None:
         self._store = store
@@ -91,6 +96,7 @@ class Sequencer:
         self._clock = clock
         self._origin = origin
         self._key_commitment = key_commitment
+        self._authority = authority
         self._limits = limits or SequencerLimits()
         self._stored = StoredHead()
         self._head = FeedHead()
@@ -105,6 +111,7 @@ class Sequencer:
         self._tasks: list[asyncio.Task[None]] = []
         self._lone_tasks: set[asyncio.Task[LoneEntry]] = set()
         self._is_closing = False
+        self._stop_text = ""
 
     @property
     def head(self) -> FeedHead:
@@ -154,12 +161,28 @@ class Sequencer:
         if self._tasks:
             await asyncio.shield(self._tasks[0])
 
+    def stop_intake(self, text: str) -> None:
+        """Log nothing more until `resume_intake`, and refuse what waits: a new entry would take the number of one that was lost.
+
+        Args:
+            text: Why, for whoever is refused; without personal data.
+        """
+        self._stop_text = text
+        for waiting in self._waiting.take_all():
+            waiting.refuse(LogBehindSidecar(text))
+
+    def resume_intake(self) -> None:
+        """Log again."""
+        self._stop_text = ""
+
     async def submit(self, submission: Submission) -> Accepted:
         """Log a request; see `feed.ports.Log`. A caller that stops waiting may find it logged all the same.
 
         Raises:
             InvalidRequest: No event, or one made for another log.
             ClusterTooLarge: A grant or a link would make one person's record larger than any person's.
+            LogBehindSidecar: The intake is stopped.
+            NotAuthorised: An event lacks a signature that it needs.
             LogWriteFailed: Nothing of it is in the log.
             OutcomeUnknown: It may be in the log; to be repeated with the same idempotency key.
         """
@@ -253,7 +276,7 @@ class Sequencer:
 
     async def _log_lone(self, event: Event) -> LoneEntry:
         before = self._stored
-        builder = BatchBuilder(before, {}, {}, self._clock.now_ms())
+        builder = BatchBuilder(before, {}, {}, self._clock.now_ms(), self._authority)
         builder.add(format_request(Submission((event,))))
         batch = await self._commit(builder)
         return LoneEntry(before, batch.entries[0], batch.head)
@@ -269,6 +292,9 @@ class Sequencer:
             for waiting in taken:
                 waiting.refuse(CorruptLog(str(error)))
             raise
+        except LogBehindSidecar as error:
+            for waiting in taken:
+                waiting.refuse(LogBehindSidecar(str(error)))
         except LogStoreError as error:
             for waiting in taken:
                 waiting.refuse(self._explain_failure(waiting.request, error))
@@ -283,14 +309,14 @@ class Sequencer:
         unsettled = self._unsettled.requests if self._unsettled is not None else {}
         if isinstance(error, OutcomeUnknown) or any(name in unsettled for name in request.names):
             return OutcomeUnknown("it may have been recorded; repeat it with the same idempotency key")
-        return LogWriteFailed(str(error))
+        return ArchiveWriteFailed(str(error)) if isinstance(error, ArchiveWriteFailed) else LogWriteFailed(str(error))
 
     async def _start_batch(self, requests: Sequence[FormattedRequest]) -> BatchBuilder:
         tokens = {token for request in requests for token in request.tokens}
         names = {name for request in requests for name in request.names}
         records = await self._store.find_clusters(tokens) if tokens else {}
         known = await self._store.find_requests(names) if names else {}
-        return BatchBuilder(self._stored, records, known, self._clock.now_ms())
+        return BatchBuilder(self._stored, records, known, self._clock.now_ms(), self._authority)
 
     def _add_all(self, builder: BatchBuilder, taken: list[WaitingRequest]) -> list[tuple[WaitingRequest, Accepted]]:
         accepted = []
@@ -299,11 +325,12 @@ class Sequencer:
                 accepted.append((waiting, builder.add(waiting.request)))
             except CorruptLog:
                 raise
-            except FeedError as refusal:
+            except (FeedError, NotAuthorised) as refusal:
                 waiting.refuse(refusal)
         return accepted
 
     async def _commit(self, builder: BatchBuilder) -> Batch:
+        self._check_intake()
         note, time_ms = self._sign(builder.size, builder.root_hash())
         batch = builder.build(note, time_ms)
         try:
@@ -371,6 +398,11 @@ class Sequencer:
     def _check_open(self) -> None:
         if self._is_closing or not self._tasks:
             raise ShuttingDown("the log takes no more requests")
+        self._check_intake()
+
+    def _check_intake(self) -> None:
+        if self._stop_text:
+            raise LogBehindSidecar(self._stop_text)
 
     def _first_event(self) -> Event:
         return KeyEpochEvent(origin=self._origin, source=FEED_SOURCE, epoch=0, key_commitment=self._key_commitment)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from consent.authority import NotAuthorised
 from feed.errors import FeedError, Overloaded, ShuttingDown
 from feed.ports import Accepted
 from feed.sequencer.batch_builder import FormattedRequest
@@ -27,7 +28,7 @@ class WaitingRequest:
         if not self.answer.done():
             self.answer.set_result(accepted)
 
-    def refuse(self, error: FeedError) -> None:
+    def refuse(self, error: FeedError | NotAuthorised) -> None:
         """Answer that it is not."""
         if not self.answer.done():
             self.answer.set_exception(error)

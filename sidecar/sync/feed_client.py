@@ -8,14 +8,10 @@ from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.acknowledgement import Receipt
-from sidecar.errors import (
-    FeedRefused,
-    FeedUnavailable,
-    FeedUntrusted,
-    MalformedFrame,
-    RefusedAsRetired,
-    SidecarError,
-)
+from consent.eventlog.attestation import MAX_ATTESTATIONS, Attestation
+from consent.eventlog.errors import MalformedAttestation
+from hosting.certificates import OwnCertificate
+from sidecar.errors import FeedUnavailable, MalformedFrame, SidecarError
 from sidecar.ports import (
     EntriesFrame,
     EntryProof,
@@ -26,6 +22,8 @@ from sidecar.ports import (
     WireEntry,
     WireSnapshot,
 )
+from sidecar.sync.feed_connection import FeedConnection
+from sidecar.sync.feed_failures import make_error
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
@@ -35,50 +33,27 @@ SNAPSHOT_TIMEOUT_SECONDS = 600.0
 SILENCE_SECONDS = 20.0
 """A feed sends a heartbeat every few seconds; without one for this long the connection is dead, whatever TCP says."""
 
-# gRPC has no status of its own for it.
-_HANDSHAKE_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _UNDECODABLE = "a message cannot be decoded"
-_REFUSALS = frozenset(
-    {
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-    }
-)
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    # The follower's own backoff paces the attempts: gRPC's, which no setting reaches, must not refuse the ones it makes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 100),
-)
 
 
 class GrpcFeed:
-    """`ports.Feed` over one channel.
+    """`ports.Feed` over gRPC.
 
     Args:
         target: gRPC target of the feed.
-        credentials: Mutual TLS, or None for a Unix socket.
+        certificate: For mutual TLS, or None for a Unix socket.
         sidecar_id: The name that the certificate carries.
         version: Of this program, for the feed's status.
     """
 
-    def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None, sidecar_id: str, version: str = ""
-    ) -> None:
-        options = list(_CHANNEL_OPTIONS)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._stub = feed_pb2_grpc.FeedServiceStub(self._channel)
+    def __init__(self, target: str, certificate: OwnCertificate | None, sidecar_id: str, version: str = "") -> None:
+        self._connection = FeedConnection(target, certificate, max_message_bytes=MAX_MESSAGE_BYTES)
         self._sidecar_id = sidecar_id
         self._version = version
+
+    @property
+    def _stub(self) -> "feed_pb2_grpc.FeedServiceAsyncStub":
+        return feed_pb2_grpc.FeedServiceStub(self._connection.channel())
 
     def subscribe(self, head: LogHead, generation: int) -> "GrpcFeedStream":
         """Open a stream from what is held."""
@@ -89,7 +64,7 @@ class GrpcFeed:
             generation=generation,
             version=self._version,
         )
-        return GrpcFeedStream(self._stub, hello)
+        return GrpcFeedStream(self._stub, hello, self._connection)
 
     async def fetch_snapshot(self, held_size: int) -> WireSnapshot:
         """The folded state, with the proof that it continues the log of `held_size` entries."""
@@ -110,14 +85,14 @@ class GrpcFeed:
                 else:
                     chunks.append(response.chunk.records)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         if header is None or header.chunk_count != len(chunks):
             raise MalformedFrame("snapshot: the header is missing, or chunks are")
         return WireSnapshot(
             size=header.size,
             frontier_hashes=tuple(header.frontier_hashes),
             checkpoint_note=header.checkpoint,
-            state_root_entry=_read_entry(header.state_root_entry),
+            state_root_entry=read_entry(header.state_root_entry),
             tenant_record=header.tenant_record,
             chunks=chunks,
             consistency_proof=await self._fetch_consistency(held_size, header.size + 1),
@@ -130,7 +105,7 @@ class GrpcFeed:
         try:
             response = await self._stub.GetConsistencyProof(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return tuple(response.consistency_proof)
 
@@ -140,7 +115,7 @@ class GrpcFeed:
         try:
             response = await self._stub.GetKeys(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return response.sealed_key_ring
 
@@ -152,7 +127,7 @@ class GrpcFeed:
         try:
             response = await self._stub.Enrol(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return response.enrolled
 
@@ -162,13 +137,16 @@ class GrpcFeed:
         try:
             response = await self._stub.GetEntryProof(request, timeout=1.0)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
-        return EntryProof(_read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
+        return EntryProof(read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
 
     async def close(self) -> None:
         """End all calls."""
-        await self._channel.close()
+        await self._connection.close()
+
+    def _translate(self, error: grpc.aio.AioRpcError) -> SidecarError:
+        return make_error(error.code(), error.details(), self._connection.own_validity)
 
 
 class GrpcFeedStream:
@@ -177,10 +155,15 @@ class GrpcFeedStream:
     Args:
         stub: Of the feed.
         hello: What is held.
+        connection: Whose call it is.
     """
 
-    def __init__(self, stub: "feed_pb2_grpc.FeedServiceAsyncStub", hello: feed_pb2.Hello) -> None:
+    def __init__(
+        self, stub: "feed_pb2_grpc.FeedServiceAsyncStub", hello: feed_pb2.Hello, connection: FeedConnection
+    ) -> None:
         self._call = stub.Subscribe()
+        self._connection = connection
+        connection.add_stream(self._call)
         self._hello = hello
 
     async def frames(self) -> AsyncIterator[Frame]:
@@ -199,14 +182,14 @@ class GrpcFeedStream:
         except TimeoutError:
             raise FeedUnavailable(f"the feed was silent for {SILENCE_SECONDS:.0f} s") from None
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise make_error(error.code(), error.details(), self._connection.own_validity) from None
         finally:
             self._call.cancel()
 
     async def _raise_status(self) -> None:
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
-            raise _make_error(code, await self._call.details())
+            raise make_error(code, await self._call.details(), self._connection.own_validity)
 
     async def acknowledge(self, receipt: Receipt) -> None:
         """Say that a size is durable and in force."""
@@ -246,7 +229,7 @@ def _read_header(response: feed_pb2.GetSnapshotResponse) -> feed_pb2.SnapshotHea
 def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
     match response.WhichOneof("message"):
         case "entries":
-            entries: Sequence[WireEntry] = [_read_entry(entry) for entry in response.entries.entries]
+            entries: Sequence[WireEntry] = [read_entry(entry) for entry in response.entries.entries]
             return EntriesFrame(response.entries.from_seq, entries, response.entries.checkpoint)
         case "heartbeat":
             return HeartbeatFrame(response.heartbeat.checkpoint)
@@ -256,23 +239,29 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
             raise MalformedFrame("a message of a kind that this version does not know")
 
 
-def _read_entry(entry: event_pb2.Entry) -> WireEntry:
-    return WireEntry(entry.type, entry.opening, entry.event_bytes)
+def read_entry(entry: event_pb2.Entry) -> WireEntry:
+    """An entry as it came; raises MalformedFrame where a signature over it has another form."""
+    attestations = _read_attestations(entry) if entry.attestations else ()
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations)
 
 
-def _translate(error: grpc.aio.AioRpcError) -> SidecarError:
-    return _make_error(error.code(), error.details())
+def _read_attestations(entry: event_pb2.Entry) -> tuple[Attestation, ...]:
+    if len(entry.attestations) > MAX_ATTESTATIONS:
+        raise MalformedFrame(f"entries: more than {MAX_ATTESTATIONS} signatures over one")
+    try:
+        return tuple(_read_attestation(attestation) for attestation in entry.attestations)
+    except MalformedAttestation as error:
+        raise MalformedFrame(f"entries: {error}") from None
 
 
-def _make_error(code: grpc.StatusCode, details: str | None) -> SidecarError:
-    if code in _REFUSALS and (details or "").startswith(f"{RefusedAsRetired.reason}:"):
-        return RefusedAsRetired("the feed's operator has retired this sidecar; it must be enrolled anew")
-    if code in _REFUSALS:
-        return FeedRefused(f"{code.name}: {details or 'no details'}")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return MalformedFrame("a message is larger than the limit")
-    if code is grpc.StatusCode.UNAVAILABLE and _HANDSHAKE_FAILED in (details or ""):
-        return FeedUntrusted(
-            "the feed's certificate was not accepted: check feed.tls.ca_file and the feed's certificate"
-        )
-    return FeedUnavailable(f"{code.name}")
+def _read_attestation(attestation: event_pb2.Attestation) -> Attestation:
+    return Attestation(
+        key_name=attestation.key_name,
+        key_id=attestation.key_id,
+        signed_at_unix_seconds=attestation.signed_at_unix_seconds,
+        signature=attestation.signature,
+        evidence_digest=attestation.evidence_digest,
+        batch_index=attestation.batch_index,
+        batch_size=attestation.batch_size,
+        audit_path=tuple(attestation.audit_path),
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from consent.authority import Authority, NotAuthorised
 from consent.errors import ConsentError
 from consent.event import (
     FIRST_INFORMATIVE_TYPE,
@@ -60,6 +61,10 @@ MAX_PENDING_ENTRIES = 250_000
 """A feed that never sends a checkpoint must not fill the memory."""
 MAX_PENDING_BYTES = 256 * 1024 * 1024
 CLOCK_SKEW_MS = 300_000
+UNKNOWN_AGE_MS = 2**53
+"""Older than any limit."""
+MAX_REMEMBERED_ROOTS = 4096
+"""Of sizes held before: witnesses may see one of them while the log goes on."""
 
 _TOKEN_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
 
@@ -98,8 +103,10 @@ class TrustedLog:
 
     def __init__(self, trust: Trust, head: LogHead) -> None:
         self._trust = trust
+        self._authority = Authority(trust)
         self._head = head
         self._pending = self._start_pending()
+        self._roots: dict[int, bytes] = {}
 
     @property
     def head(self) -> LogHead:
@@ -122,13 +129,16 @@ class TrustedLog:
     def advance(self, head: LogHead) -> None:
         """Take note that what was verified is now held durably."""
         self._head = head
+        self._roots[head.size] = head.frontier.root_hash()
+        while len(self._roots) > MAX_REMEMBERED_ROOTS:
+            del self._roots[next(iter(self._roots))]
         self._pending = self._start_pending()
 
     def receive_entries(self, frame: EntriesFrame, moment: Moment) -> VerifiedBatch | None:
         """Verify the next entries.
 
-        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log; 4. the checkpoint's signatures and time; 5. its size and
-        root are what the entries hash to.
+        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log, signed for by whom it must be; 4. the checkpoint's
+        signatures and time; 5. its size and root are what the entries hash to.
 
         Returns:
             The batch, once its checkpoint came; None while more of it follows.
@@ -167,31 +177,41 @@ class TrustedLog:
             )
         if verified.checkpoint.root_hash != pending.frontier.root_hash():
             raise RootMismatch(f"the entries up to {pending.frontier.size} do not hash to the checkpoint's root")
-        return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, _see(verified, moment)))
+        return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, self._see(verified, moment)))
 
     def receive_heartbeat(self, frame: HeartbeatFrame, moment: Moment) -> LogHead | None:
         """Verify a checkpoint that comes without entries.
 
+        One for a smaller size that was held before counts as well where witnesses are demanded: they need a moment, and a busy log goes
+        on meanwhile.
+
         Returns:
-            The head with the newer checkpoint; None where it adds nothing (an older time, or a larger size whose entries follow).
+            The head with the newer checkpoint; None where it adds nothing (an older time, too few witnesses, or a larger size whose
+            entries follow).
 
         Raises:
             SyncError: As the subclass says.
         """
         verified = self._verify_checkpoint(frame.checkpoint_note, moment)
         held, checkpoint = self._head, verified.checkpoint
-        if checkpoint.size < held.size:
-            raise LogRollback(f"{held.size} entries are held, the checkpoint is for {checkpoint.size}")
         if checkpoint.size > held.size:
             return None
-        if checkpoint.root_hash != held.frontier.root_hash():
-            raise LogFork(f"another root for the same size {held.size}")
-        if held.checkpoint is not None and verified.time_ms <= held.checkpoint.time_ms:
+        root_hash = self._roots.get(checkpoint.size) if checkpoint.size < held.size else held.frontier.root_hash()
+        if root_hash is not None and checkpoint.root_hash != root_hash:
+            raise LogFork(f"another root for the size {checkpoint.size}")
+        if root_hash is None or (checkpoint.size < held.size and not self._trust.witness_threshold):
+            raise LogRollback(f"{held.size} entries are held, the checkpoint is for {checkpoint.size}")
+        time_ms = verified.fresh_time_ms
+        if time_ms is None or (held.checkpoint is not None and time_ms <= held.checkpoint.time_ms):
             return None
-        return replace(held, checkpoint=_see(verified, moment))
+        seen = _see_fresh(verified.note_bytes, time_ms, moment)
+        if checkpoint.size < held.size and held.checkpoint is not None:
+            # The note stays that of the size held; only its time moves.
+            seen = replace(seen, note=held.checkpoint.note)
+        return replace(held, checkpoint=seen)
 
     def receive_snapshot(self, snapshot: WireSnapshot, moment: Moment) -> VerifiedSnapshot:
-        """Verify a folded state.
+        """Verify a folded state. The signatures over the single entries behind it are not there to be checked: the log's own vouches.
 
         Plan: 1. the tree's right edge and the STATE_ROOT entry hash to the checkpoint; 2. it continues the log held; 3. the entry
         commits to the state that came.
@@ -221,7 +241,7 @@ class TrustedLog:
         records, tenant, state_root_hash = _hash_state(snapshot)
         if state_root_hash != event.state_root_hash:
             raise SnapshotRejected("the state is not what the log commits to")
-        return VerifiedSnapshot(records, LogHead(frontier, tenant, _see(verified, moment)))
+        return VerifiedSnapshot(records, LogHead(frontier, tenant, self._see(verified, moment)))
 
     def verify_entry_proof(self, seq: int, proof: EntryProof, head: LogHead) -> Event:
         """Verify that the log held has this entry at `seq`.
@@ -235,6 +255,13 @@ class TrustedLog:
         except EventLogError as error:
             raise EntryRejected(f"entry {seq}: {error.reason}") from None
         return event
+
+    def _see(self, verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
+        """The checkpoint of what came, as old as the last one that enough witnesses had seen where this one lacks them."""
+        if verified.fresh_time_ms is not None:
+            return _see_fresh(verified.note_bytes, verified.fresh_time_ms, moment)
+        before = self._head.checkpoint or CheckpointSeen(b"", 0, UNKNOWN_AGE_MS, moment.boot_ms, moment.boot_id)
+        return replace(before, note=verified.note_bytes)
 
     def _verify_continuation(self, size: int, root_hash: bytes, proof: Sequence[bytes]) -> None:
         held = self._head
@@ -258,6 +285,10 @@ class TrustedLog:
             raise EntryRejected(f"entry {seq}: made for another log")
         if isinstance(event, EnrolEvent):
             _verify_possession(event, seq)
+        try:
+            self._authority.verify(event, entry.event_bytes, entry.attestations, seq)
+        except NotAuthorised as error:
+            raise EntryRejected(f"entry {seq}: {error.reason}: {error}") from None
         return event
 
     def _verify_checkpoint(self, note: bytes, moment: Moment) -> VerifiedCheckpoint:
@@ -277,9 +308,8 @@ def _verify_possession(event: EnrolEvent, seq: int) -> None:
         raise EntryRejected(f"entry {seq}: {error.reason}") from None
 
 
-def _see(verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
-    age_ms = max(0, moment.now_ms - verified.time_ms)
-    return CheckpointSeen(verified.note_bytes, verified.time_ms, age_ms, moment.boot_ms, moment.boot_id)
+def _see_fresh(note: bytes, time_ms: int, moment: Moment) -> CheckpointSeen:
+    return CheckpointSeen(note, time_ms, max(0, moment.now_ms - time_ms), moment.boot_ms, moment.boot_id)
 
 
 def _leaf_hash(entry: WireEntry) -> bytes:

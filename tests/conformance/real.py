@@ -16,13 +16,13 @@ from consentry.event.v1 import event_pb2
 from consent.event import PolicyEvent
 from consent.policy import Policy, format_policy
 from consent.vocabulary.subject import Tokeniser
-from feed.ports import Submission
 from feed.runtime import RunningFeed, running_feed
 from feed.signing.key_store import load_keys
 from sidecar.runtime import running_sidecar
 from tests.conformance.cases import NAMESPACE, ORIGIN, Case, Query, identifiers_of, make_events
 from tests.fakes.clock import FakeClock
 from tests.fakes.installation import TestInstallation, install
+from tests.fakes.signers import Signers
 
 _SYNC_SECONDS = 60.0
 _CALL_SECONDS = 10.0
@@ -55,20 +55,22 @@ async def _run_group(
     async with running_feed(installation.feed_settings(), clock=FakeClock(feed_time_ms)) as feed:
         document = format_policy(policy)
         await feed.log.submit(
-            Submission([PolicyEvent(origin=ORIGIN, version=policy.version, replaces_version=0, document=document)])
+            installation.signers.submit(
+                [PolicyEvent(origin=ORIGIN, version=policy.version, replaces_version=0, document=document)]
+            )
         )
         tokeniser = Tokeniser([load_keys(installation.directory / "keys", ORIGIN).subject_key])
         for case in cases:
-            await _log_case(feed, case, tokeniser)
+            await _log_case(feed, case, tokeniser, installation.signers)
         return await _ask_all(installation, policy, cases, now_ms, feed.log.head.size, on_case)
 
 
-async def _log_case(feed: RunningFeed, case: Case, tokeniser: Tokeniser) -> None:
+async def _log_case(feed: RunningFeed, case: Case, tokeniser: Tokeniser, signers: Signers) -> None:
     tokens = {name: tokeniser.token(NAMESPACE, case.identifier_value(name)) for name in identifiers_of(case)}
     first_seq = feed.log.head.size + 1
     events = list(make_events(case, tokens, first_seq))
     if events:
-        accepted = await feed.log.submit(Submission(events))
+        accepted = await feed.log.submit(signers.submit(events))
         assert accepted.seq == first_seq + len(events) - 1
 
 

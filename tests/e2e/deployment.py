@@ -15,11 +15,13 @@ from typing import Any, Self
 import grpc
 import yaml
 from consentry.intake.v1 import intake_pb2, intake_pb2_grpc
-from consentry_client import Client, IntakeClient, SidecarStatus, StatusError
+from consentry_client import Client, IntakeClient, SidecarStatus, StatusError, evidence_digest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from consent.policy import format_policy, load_policy_file
-from feed.setup import CACHE_KEY_USE, TRUST_DOMAIN, Installation, create_enrolment_token, set_up
+from feed.cli.approvals import gather_approvals
+from feed.grpc_api.attestation_codec import encode_attestation
+from feed.setup import APPROVERS, CACHE_KEY_USE, TRUST_DOMAIN, Installation, create_enrolment_token, set_up
 from feed.signing.key_store import load_keys
 from hosting.addresses import MAX_SOCKET_PATH_BYTES
 from hosting.development_ca import issue_certificate
@@ -39,6 +41,7 @@ TENANT = "demo"
 ORIGIN = "consent.example/log"
 SIDECAR_ID = "sidecar-1"
 CALL_SECONDS = 5.0
+EVIDENCE = evidence_digest(b"what an account keeps of a confirmation")
 _LONGEST_SOCKET = "site/run/intake-accounts.sock"
 
 
@@ -197,12 +200,24 @@ class Deployment:
         """Hands in requests as a source, again and again while the feed starts anew."""
         return IntakeClient(self.address(name), timeout_seconds=START_SECONDS, attempts_max=100)
 
+    @property
+    def approver_keys(self) -> list[Path]:
+        """Key files of the approvers that `init` makes."""
+        return [self.site / "trust" / f"{name}.key" for name in APPROVERS]
+
+    @property
+    def sign_with(self) -> list[str]:
+        """Options of `policy publish`: approve with them."""
+        return [word for file in self.approver_keys for word in ("--sign-with", str(file))]
+
     def publish(self, policy_file: Path) -> None:
         """Put a policy in force, without a process for it."""
-        document = format_policy(load_policy_file(policy_file.read_text(encoding="utf-8"), policy_file.name))
+        policy = load_policy_file(policy_file.read_text(encoding="utf-8"), policy_file.name)
+        approvals = [encode_attestation(each) for each in gather_approvals(policy, ORIGIN, (), self.approver_keys)]
+        request = intake_pb2.PublishPolicyRequest(document=format_policy(policy), approvals=approvals)
         with grpc.insecure_channel(self.address("feed-admin")) as channel:
             stub = intake_pb2_grpc.PolicyServiceStub(channel)
-            stub.PublishPolicy(intake_pb2.PublishPolicyRequest(document=document), timeout=CALL_SECONDS)
+            stub.PublishPolicy(request, timeout=CALL_SECONDS)
 
     def feed_status(self) -> intake_pb2.GetFeedStatusResponse:
         """What the feed holds."""

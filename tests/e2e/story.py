@@ -11,7 +11,7 @@ import grpc
 from consentry_client import ConsistencyToken, Decision, Identifier, Proof, user
 
 from tests.e2e.audit import read_verified_log
-from tests.e2e.deployment import Deployment
+from tests.e2e.deployment import EVIDENCE, Deployment
 from tests.e2e.people import SITUATION, make_person
 from tests.e2e.processes import START_SECONDS, wait_until
 
@@ -77,7 +77,7 @@ class Story:
     def consent(self) -> None:
         """Three people's, by their accounts."""
         for person in (self.ada, self.adas_account, self.grace):
-            self._accounts.grant(person, "newsletter", proof=Proof.AUTHENTICATED, notice_version=1)
+            self._accounts.grant(person, "newsletter", proof=Proof.AUTHENTICATED, notice_version=1, evidence=EVIDENCE)
             self.acknowledged += 1
 
     def opt_out(self) -> None:
@@ -93,7 +93,7 @@ class Story:
 
     def link(self) -> None:
         """Ada's account with her address; her no decides for it too."""
-        self._accounts.link(self.adas_account, self.ada, Proof.AUTHENTICATED)
+        self._accounts.link(self.adas_account, self.ada, Proof.AUTHENTICATED, evidence=EVIDENCE)
         (of_ada,) = (denial for denial in self.denials if denial.person == self.ada)
         self._deny(Denial(self.adas_account, "newsletter", "OPT_OUT", of_ada.seq))
 

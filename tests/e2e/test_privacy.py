@@ -10,7 +10,7 @@ from consentry.decision.v1 import decision_pb2, decision_pb2_grpc
 from consentry.event.v1 import event_pb2
 from consentry_client import Client, IntakeClient, IntakeError, Proof, email, phone, user
 
-from tests.e2e.deployment import CALL_SECONDS, Deployment
+from tests.e2e.deployment import CALL_SECONDS, EVIDENCE, Deployment
 from tests.e2e.processes import wait_until
 from tests.e2e.refusals import refusal_of
 from tests.e2e.search import IdentifierSearch
@@ -43,8 +43,8 @@ def people() -> People:
 def hand_in(intake: IntakeClient, people: People) -> None:
     """What is accepted, and what is refused."""
     intake.opt_out(people.address, "newsletter")
-    intake.grant(people.number, "newsletter", proof=Proof.AUTHENTICATED, notice_version=1)
-    intake.link(people.account, people.address, Proof.AUTHENTICATED)
+    intake.grant(people.number, "newsletter", proof=Proof.AUTHENTICATED, notice_version=1, evidence=EVIDENCE)
+    intake.link(people.account, people.address, Proof.AUTHENTICATED, evidence=EVIDENCE)
     for person, purpose in ((people.malformed, "newsletter"), (people.other, "no-purpose")):
         with pytest.raises(IntakeError) as refused:
             intake.opt_out(person, purpose)

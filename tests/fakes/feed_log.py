@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consent.authority import Authority
 from consent.event import DirectiveEvent, Event, LinkEvent, ReceivedEvent, UnlinkEvent, parse_event
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
@@ -17,13 +18,15 @@ from consent.policy import format_policy, policy_from_mapping
 from consent.state import Cluster, fold_event
 from consent.state_record import parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
+from feed.log_store.identity import LogIdentity
 from feed.log_store.port import LogStore
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.sqlite import SqliteLog
 from feed.ports import FeedHead, IdempotencyKey, StoredEntry, Submission
 from feed.sequencer import Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys
 from feed.signing.log_signer import LogSigner
 from tests.fakes.clock import FakeClock
+from tests.fakes.signers import Signers
 
 ORIGIN = "log.example.com/acme"
 TENANT = "acme"
@@ -56,11 +59,14 @@ def make_keys(name: str = "feed") -> FeedKeys:
 
 KEYS = make_keys()
 SIGNER = LogSigner(KEYS.log_key, KEYS.cosigner_key)
+SIGNERS = Signers(ORIGIN)
 TRUST = Trust(
     tenant=TENANT,
     origin=ORIGIN,
     log_keys=(TrustedKey(SIGNER.log_verifier_key),),
     cosigner_keys=(TrustedKey(SIGNER.cosigner_verifier_key),),
+    source_keys=SIGNERS.source_keys,
+    approver_keys=SIGNERS.approver_keys,
 )
 IDENTITY = LogIdentity(ORIGIN, TENANT, (SIGNER.log_verifier_key,))
 
@@ -101,7 +107,14 @@ def make_request(name: str, *, key: str | None = None, content: str = "", **fiel
         origin=ORIGIN, source="web", request_id=event.request_id, received_at_ms=1_767_000_000_000, request_type=1
     )
     idempotency = IdempotencyKey("web", key or f"key-{name}", seed(f"content/{name}/{content}"))
-    return Submission((received, event), idempotency, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    return SIGNERS.submit((received, event), idempotency, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+
+def make_submission(
+    events: Sequence[Event], idempotency: IdempotencyKey | None = None, traceparent: str = ""
+) -> Submission:
+    """Events as one request, with everything signed."""
+    return SIGNERS.submit(events, idempotency, traceparent)
 
 
 def make_policy(version: int = 1, **changes: Any) -> bytes:
@@ -114,7 +127,15 @@ async def open_store(directory: Path) -> SqliteLog:
 
 
 def make_sequencer(store: LogStore, clock: FakeClock, limits: SequencerLimits = LIMITS) -> Sequencer:
-    return Sequencer(store, SIGNER, clock, origin=ORIGIN, key_commitment=commit_key(KEYS.subject_key), limits=limits)
+    return Sequencer(
+        store,
+        SIGNER,
+        clock,
+        origin=ORIGIN,
+        key_commitment=commit_key(KEYS.subject_key),
+        authority=Authority(TRUST),
+        limits=limits,
+    )
 
 
 @dataclass(frozen=True)
@@ -158,13 +179,13 @@ async def read_all(store: LogStore) -> list[StoredEntry]:
 async def read_clusters(store: LogStore) -> dict[bytes, Cluster]:
     """The stored state: the cluster of every token."""
     clusters: dict[bytes, Cluster] = {}
-    after = b""
-    while page := await store.read_clusters(after, 100):
+    last_token = b""
+    async for page in store.read_clusters():
         for row in page:
             cluster = parse_cluster(row.record)
-            assert cluster.members[0].token == row.first_token
+            assert cluster.members[0].token == row.first_token > last_token
             clusters |= dict.fromkeys((member.token for member in cluster.members), cluster)
-        after = page[-1].first_token
+            last_token = row.first_token
     return clusters
 
 
@@ -180,13 +201,15 @@ def fold_entries(entries: Sequence[StoredEntry]) -> tuple[dict[bytes, Cluster], 
 
 
 async def verify_everything(store: LogStore) -> list[StoredEntry]:
-    """Checks a stored log from its entries alone: seqs, leaves, every node, root, signature, folded state; returns the entries."""
+    """Checks a stored log from its entries alone: seqs, leaves, every node, root, signatures, folded state; returns the entries."""
     head = await store.load_head()
     entries = await read_all(store)
     assert [entry.seq for entry in entries] == list(range(1, head.size + 1))
     frontier = Frontier()
     nodes: dict[tuple[int, int], bytes] = {}
+    authority = Authority(TRUST)
     for entry in entries:
+        authority.verify(parse_event(entry.event_bytes), entry.event_bytes, entry.attestations, entry.seq)
         leaf_hash = hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
         nodes |= {(level, index): node_hash for level, index, node_hash in frontier.append(leaf_hash)}
     assert frontier == head.frontier

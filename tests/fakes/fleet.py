@@ -78,12 +78,18 @@ class Fleet:
 @asynccontextmanager
 async def open_fleet(directory: Path) -> AsyncIterator[Fleet]:
     """Runs a log in a directory, again where there is one already."""
-    async with open_log(directory) as log:
-        tree, tokens = LogTree(log.store, lambda: log.sequencer.head), EnrolmentTokens(KEYS.kek, ORIGIN)
-        desk = EnrolmentDesk(log.sequencer, log.store, tokens, log.clock, ORIGIN)
-        await desk.load()
-        receipts = ReceiptLog(log.sequencer, log.store, desk, tree.root_hash, ORIGIN, period_seconds=3600)
-        try:
-            yield Fleet(log, tree, tokens, desk, receipts, TrailMaker(log.sequencer, log.store, tree))
-        finally:
-            await receipts.close()
+    async with open_log(directory) as log, run_fleet(log) as fleet:
+        yield fleet
+
+
+@asynccontextmanager
+async def run_fleet(log: OpenLog) -> AsyncIterator[Fleet]:
+    """Runs desk and receipts of a log that is open."""
+    tree, tokens = LogTree(log.store, lambda: log.sequencer.head), EnrolmentTokens(KEYS.kek, ORIGIN)
+    desk = EnrolmentDesk(log.sequencer, log.store, tokens, log.clock, ORIGIN)
+    await desk.load()
+    receipts = ReceiptLog(log.sequencer, log.store, desk, tree.root_hash, ORIGIN, period_seconds=3600)
+    try:
+        yield Fleet(log, tree, tokens, desk, receipts, TrailMaker(log.sequencer, log.store, tree))
+    finally:
+        await receipts.close()

@@ -13,6 +13,7 @@ from consent.state_record import StateHasher, format_cluster, parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
 from consent.vocabulary.directive import Kind
 from sidecar.ports import CheckpointSeen, LoggedEvent, LogHead, VerifiedBatch, VerifiedSnapshot, WireEntry
+from tests.fakes.signers import Signers
 
 ORIGIN = "log.example.org/acme"
 TENANT = "acme"
@@ -50,11 +51,14 @@ class LogBuilder:
         self.now_ms = START_MS
         self._log_key = generate_signing_key(origin, KeyKind.LOG, _seed(f"{origin}/log"))
         self._cosigner_key = generate_signing_key(f"{origin}/cosigner", KeyKind.COSIGNER, _seed(f"{origin}/cosigner"))
+        self.signers = Signers(origin)
         self.trust = Trust(
             tenant=tenant,
             origin=origin,
             log_keys=(TrustedKey(self._log_key.verifier_key),),
             cosigner_keys=(TrustedKey(self._cosigner_key.verifier_key),),
+            source_keys=self.signers.source_keys,
+            approver_keys=self.signers.approver_keys,
         )
 
     @property
@@ -96,7 +100,7 @@ class LogBuilder:
         opening = _seed(f"{self.origin}/{seq}")
         type_byte = event_bytes[1]
         self.frontier.append(hash_leaf(leaf_data(type_byte, commit(opening, event_bytes))))
-        self.entries.append(WireEntry(type_byte, opening, event_bytes))
+        self.entries.append(WireEntry(type_byte, opening, event_bytes, self.signers.sign(event)))
         self.tenant_state = fold_tenant_event(self.tenant_state, event, seq)
         self.clusters.update(fold_event(event, seq, self.clusters.get, self.tenant_state.drop_seqs))
         return LoggedEvent(seq, event, event_bytes)

@@ -4,7 +4,9 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 
+from consent.authority import Authority
 from consent.event import Event, EventType, LinkEvent, PolicyEvent, RejectedEvent, format_event
+from consent.eventlog.attestation import Attestation
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.policy import ForbiddenReplacement, Policy, PolicyError
 from consent.state import Cluster, Member, fold_event
@@ -20,6 +22,7 @@ class MemoryLog:
 
     Args:
         clock: Time of acceptance.
+        authority: Judges who may say what; None believes everybody.
 
     Attributes:
         entries: Every entry, in order.
@@ -27,7 +30,8 @@ class MemoryLog:
         failure: Raised by the next submission, once.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, authority: Authority | None = None) -> None:
+        self._authority = authority
         self._clock = clock
         self._frontier = Frontier()
         self._tenant: TenantState = EMPTY_TENANT
@@ -55,12 +59,14 @@ class MemoryLog:
         known = self._find_answer(submission.idempotency)
         if known is not None:
             return known
+        self._verify_authority(submission)
         self._verify_size(submission.events)
         tenant = self._tenant
         for offset, event in enumerate(submission.events):
             tenant = self._fold_tenant(tenant, event, len(self.entries) + 1 + offset)
-        for event in submission.events:
-            self._append(event, submission.traceparent)
+        attestations = submission.attestations or [()] * len(submission.events)
+        for event, signatures in zip(submission.events, attestations, strict=True):
+            self._append(event, submission.traceparent, signatures)
         if tenant is not self._tenant:
             self._tenant, self._policy = tenant, tenant.load_policy()
         last = submission.events[-1]
@@ -82,6 +88,14 @@ class MemoryLog:
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
         self._watchers.append(on_change)
         return lambda: self._watchers.remove(on_change)
+
+    def _verify_authority(self, submission: Submission) -> None:
+        if self._authority is None:
+            return
+        attestations = submission.attestations or [()] * len(submission.events)
+        events = zip(submission.events, attestations, strict=True)
+        for seq, (event, signatures) in enumerate(events, start=len(self.entries) + 1):
+            self._authority.verify(event, format_event(event), signatures, seq)
 
     def _verify_size(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -113,11 +127,11 @@ class MemoryLog:
         except PolicyError as error:
             raise PolicyRejected(str(error)) from None
 
-    def _append(self, event: Event, traceparent: str) -> None:
+    def _append(self, event: Event, traceparent: str, attestations: tuple[Attestation, ...]) -> None:
         event_bytes = format_event(event)
         opening = os.urandom(32)
         seq = len(self.entries) + 1
         self._frontier.append(hash_leaf(leaf_data(event_bytes[1], commit(opening, event_bytes))))
-        self.entries.append(StoredEntry(seq, event_bytes[1], opening, event_bytes, traceparent))
+        self.entries.append(StoredEntry(seq, event_bytes[1], opening, event_bytes, traceparent, attestations))
         if event_bytes[1] < EventType.RECEIVED:
             self.clusters |= fold_event(event, seq, self.clusters.get, self._tenant.drop_seqs)

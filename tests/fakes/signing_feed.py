@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consent.event import DirectiveEvent, Event, KeyEpochEvent, StateRootEvent, format_event
+from consent.eventlog.attestation import Attestation
 from consent.eventlog.checkpoint import Checkpoint, sign_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
@@ -14,6 +15,7 @@ from consent.state import Cluster, fold_event
 from consent.state_record import StateHasher, format_cluster, format_tenant, join_records
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
 from sidecar.ports import EntriesFrame, EntryProof, HeartbeatFrame, WireEntry, WireSnapshot
+from tests.fakes.signers import Signers
 
 ORIGIN = "signing.example/log"
 TENANT = "tenant-1"
@@ -23,11 +25,14 @@ START_MS = 1_767_225_600_000
 LOG_KEY = generate_signing_key(ORIGIN, KeyKind.LOG, bytes([1]) * 32)
 COSIGNER_KEY = generate_signing_key(f"{ORIGIN}/cosigner", KeyKind.COSIGNER, bytes([2]) * 32)
 STOLEN_KEY = generate_signing_key(ORIGIN, KeyKind.LOG, bytes([3]) * 32)
+SIGNERS = Signers(ORIGIN)
 TRUST = Trust(
     tenant=TENANT,
     origin=ORIGIN,
     log_keys=(TrustedKey(LOG_KEY.verifier_key),),
     cosigner_keys=(TrustedKey(COSIGNER_KEY.verifier_key),),
+    source_keys=SIGNERS.source_keys,
+    approver_keys=SIGNERS.approver_keys,
 )
 
 
@@ -70,10 +75,12 @@ class SigningFeed:
     def node_at(self, level: int, index: int) -> bytes:
         return self._nodes[level, index]
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, attestations: tuple[Attestation, ...] | None = None) -> None:
+        """Add an event, signed for as it must be, or with the signatures of an attack."""
         event_bytes = format_event(event)
         opening = len(self.leaves).to_bytes(32, "big")
-        entry = WireEntry(event.TYPE, opening, event_bytes)
+        attestations = SIGNERS.sign(event) if attestations is None else attestations
+        entry = WireEntry(event.TYPE, opening, event_bytes, attestations)
         self.leaves.append(_Leaf(event, entry))
         leaf_hash = hash_leaf(leaf_data(entry.type_byte, commit(opening, event_bytes)))
         for level, index, node_hash in self.frontier.append(leaf_hash):

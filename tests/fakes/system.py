@@ -14,7 +14,6 @@ from consentry.event.v1 import event_pb2
 from consent.event import DirectiveEvent, Event, PolicyEvent
 from consent.policy import Policy, format_policy
 from consent.vocabulary.subject import Tokeniser
-from feed.ports import Submission
 from feed.runtime import RunningFeed, running_feed
 from feed.signing.key_store import load_keys
 from hosting.clock import Clock
@@ -54,7 +53,7 @@ class System:
 
     async def log(self, *events: Event) -> int:
         """Log events and wait until the sidecar has them in force; returns the seq of the last."""
-        accepted = await self.feed.log.submit(Submission(list(events)))
+        accepted = await self.feed.log.submit(self.installation.signers.submit(events))
         await self.catch_up()
         return accepted.seq
 
@@ -110,7 +109,7 @@ async def running_system(
             running_feed(installation.feed_settings(**(feed_changes or {})), clock=clock)
         )
         if policy is not None:
-            await feed.log.submit(Submission([policy_event(policy)]))
+            await feed.log.submit(installation.signers.submit([policy_event(policy)]))
         async with running_sidecar(settings, clock=clock, boot_id="test") as sidecar:
             system = System(installation, feed, sidecar, settings, tokeniser)
             await system.catch_up()

@@ -13,7 +13,7 @@ from feed.errors import FeedError
 from feed.log_store.port import LogStore
 from feed.log_store.sqlite import DATABASE_NAME
 from feed.log_store.tree import LogTree
-from feed.ports import FeedHead, StoredEntry, Submission
+from feed.ports import FeedHead, StoredEntry
 from feed.sequencer import Sequencer
 from feed.snapshots import FileSnapshots
 from tests.fakes.clock import FakeClock
@@ -23,6 +23,7 @@ from tests.fakes.feed_log import (
     make_policy,
     make_request,
     make_sequencer,
+    make_submission,
     open_log,
     open_store,
     read_clusters,
@@ -48,7 +49,7 @@ async def fill(directory: Path) -> Content:
         for name in PEOPLE:
             await log.sequencer.submit(make_request(name))
         policy = PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy())
-        await log.sequencer.submit(Submission((policy, make_link(PEOPLE[0], PEOPLE[1]))))
+        await log.sequencer.submit(make_submission((policy, make_link(PEOPLE[0], PEOPLE[1]))))
         return await read_content(log.sequencer, log.store)
 
 

@@ -26,6 +26,7 @@ from tests.fakes.feed_log import (
     make_policy,
     make_request,
     make_sequencer,
+    make_submission,
     make_unlink,
     open_log,
     open_store,
@@ -109,7 +110,7 @@ ANN, BOB, CID, DAN = sorted(("ann", "bob", "cid", "dan"), key=token_of)
 async def fill(log: OpenLog) -> None:
     for name in (ANN, BOB, CID):
         await log.sequencer.submit(make_request(name))
-    await log.sequencer.submit(Submission((make_link(ANN, BOB),)))
+    await log.sequencer.submit(make_submission((make_link(ANN, BOB),)))
 
 
 def make_everything() -> Submission:
@@ -122,7 +123,7 @@ def make_everything() -> Submission:
         make_link(CID, DAN),
         PolicyEvent(origin=ORIGIN, version=1, replaces_version=0, document=make_policy()),
     )
-    return Submission(events, request.idempotency)
+    return make_submission(events, request.idempotency)
 
 
 async def verify_restart(directory: Path, size: int) -> None:

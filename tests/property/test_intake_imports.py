@@ -24,6 +24,7 @@ from feed.intake.imports.times import StatedTime, parse_stated_time
 from feed.intake.imports.verdicts import VerdictWriter
 from feed.intake.occurrence import EARLIEST_MS, LATEST_MS
 from feed.intake.requests import RecordDirective
+from feed.ports import Accepted
 from tests.unit.feed.intake.desk import IMPORT, Desk
 
 PURPOSES = frozenset({"marketing", "newsletter"})
@@ -126,11 +127,11 @@ class DeskRecorder:
         if self.left == 0:
             raise ConnectionResetError
         self.left = None if self.left is None else self.left - 1
-        try:
-            accepted = await self.desk.recorder.record_directive(IMPORT, request, method="RecordDirectives")
-        except (FeedError, InvalidIdentifier) as error:
-            return Outcome(error.reason)
-        return Outcome(is_replay=accepted.is_replay)
+        (outcome,) = await self.desk.recorder.record_directives(IMPORT, [request])
+        if isinstance(outcome, FeedError | InvalidIdentifier):
+            return Outcome(outcome.reason)
+        assert isinstance(outcome, Accepted)
+        return Outcome(is_replay=outcome.is_replay)
 
 
 @given(tables, st.integers(0, 8))

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consent.authority import NotAuthorised
 from consent.event import Event, PolicyEvent, parse_event
 from consent.state import Cluster
 from feed.errors import FeedError, IdempotencyKeyReused, PolicyConflict, PolicyRejected
@@ -20,6 +21,7 @@ from tests.fakes.feed_log import (
     make_directive,
     make_link,
     make_policy,
+    make_submission,
     make_unlink,
     open_log,
     read_clusters,
@@ -54,9 +56,15 @@ keys = st.none() | st.builds(
     st.sampled_from(("one", "two")),
 )
 events: st.SearchStrategy[Event] = directives | links | unlinks | policies
-submissions = st.builds(Submission, st.lists(events, min_size=1, max_size=3).map(tuple), keys)
+submissions = st.builds(
+    # Now and then nobody has signed for what needs it.
+    lambda submit, said, key: submit(said, key),
+    st.sampled_from((make_submission, make_submission, make_submission, Submission)),
+    st.lists(events, min_size=1, max_size=3).map(tuple),
+    keys,
+)
 
-Answer = Accepted | FeedError
+Answer = Accepted | FeedError | NotAuthorised
 
 
 async def submit_in_rounds(
@@ -69,8 +77,11 @@ async def submit_in_rounds(
         async with open_log(directory, limits) as log:
             for submitted in half:
                 results = await asyncio.gather(*map(log.sequencer.submit, submitted), return_exceptions=True)
-                for result in results:
-                    assert isinstance(result, Accepted | IdempotencyKeyReused | PolicyConflict | PolicyRejected)
+                for submission, result in zip(submitted, results, strict=True):
+                    if isinstance(result, NotAuthorised):
+                        assert submission.attestations == ()
+                    else:
+                        assert isinstance(result, Accepted | IdempotencyKeyReused | PolicyConflict | PolicyRejected)
                     answers.append(result)
     async with open_log(directory, limits) as log:
         entries = await verify_everything(log.store)

@@ -11,7 +11,7 @@ from consentry_client import Acceptance, ConsistencyToken, DecidingEvent, Identi
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.merkle import commit, hash_leaf, leaf_data
 from consent.eventlog.proof import verify_inclusion
-from sidecar.bootstrap import load_trust
+from hosting.trust_files import load_trust
 from tests.e2e.demo.stage import (
     ADA,
     ADAS_ACCOUNT,
@@ -25,7 +25,7 @@ from tests.e2e.demo.stage import (
     find_suppression_file,
     parse_json,
 )
-from tests.e2e.deployment import ORIGIN, SIDECAR_ID, TENANT
+from tests.e2e.deployment import EVIDENCE, ORIGIN, SIDECAR_ID, TENANT
 from tests.e2e.processes import run_command
 
 _WAIT_SECONDS = 5.0
@@ -56,7 +56,7 @@ def start(stage: Stage) -> Step:
 def publish_policy(stage: Stage) -> Step:
     """Step 2."""
     there = stage.deployment
-    done = _done(there.run_feed("policy", "publish", POLICY_FILE, "--json"), "policy publish")
+    done = _done(there.run_feed("policy", "publish", POLICY_FILE, *there.sign_with, "--json"), "policy publish")
     version = parse_json(done.stdout, "policy publish")["version"]
     there.wait_until_ready()
     status = stage.client.status()
@@ -146,7 +146,7 @@ def link(stage: Stage) -> Step:
     token = _grant(stage, ADAS_ACCOUNT, "newsletter").token
     before = stage.ask(ADAS_ACCOUNT, "newsletter", min_token=token, wait_seconds=_WAIT_SECONDS)
     expect(before.allowed, f"before: {before.reason}")
-    token = stage.accounts.link(ADAS_ACCOUNT, ADA, Proof.AUTHENTICATED).token
+    token = stage.accounts.link(ADAS_ACCOUNT, ADA, Proof.AUTHENTICATED, evidence=EVIDENCE).token
     shown = stage.show(ADAS_ACCOUNT, "newsletter", "DENY OPT_OUT", min_token=token, wait_seconds=_WAIT_SECONDS)
     return Step([f"Ada's account, newsletter, before the link: {before.effect} {before.reason}", f"{shown}, after it"])
 
@@ -206,7 +206,7 @@ def read_addresses(file: Path) -> list[Identifier]:
 
 
 def _grant(stage: Stage, person: Identifier, purpose: str) -> Acceptance:
-    return stage.accounts.grant(person, purpose, proof=Proof.DOUBLE_OPT_IN, notice_version=1)
+    return stage.accounts.grant(person, purpose, proof=Proof.DOUBLE_OPT_IN, notice_version=1, evidence=EVIDENCE)
 
 
 def _done(done: CompletedProcess[str], what: str, *codes: int) -> CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """The command `consentry` against real servers, run as `main` runs."""
 
+import hashlib
 import io
 import json
 import socket
@@ -219,11 +220,13 @@ def test_opt_out_of_unknown_outcome_names_the_key_to_repeat_it(
     assert "nothing answers" not in err
 
 
-def test_grant_sends_every_option(run: Run, intake: FakeIntake) -> None:
+def test_grant_sends_every_option(run: Run, intake: FakeIntake, tmp_path: Path) -> None:
+    (tmp_path / "session.json").write_bytes(b"an assertion")
     code, _, err = run(
         "grant", "--user", "17", "-p", "analytics", "--proof", "authenticated", "--assurance", "account",
         "--expires-at", "2027-01-01T01:00:00+01:00", "--subtree", "--notice-version", "3", "--recipient", "shop",
-        "--explicit", "--granted-by", "guardian", "--occurred-at", "2026-01-01T00:00:00Z", "--idempotency-key", "k",
+        "--explicit", "--evidence", str(tmp_path / "session.json"),
+        "--granted-by", "guardian", "--occurred-at", "2026-01-01T00:00:00Z", "--idempotency-key", "k",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert intake.recorded[0].request == intake_pb2.RecordDirectiveRequest(
@@ -242,7 +245,29 @@ def test_grant_sends_every_option(run: Run, intake: FakeIntake) -> None:
             explicit=True,
             granted_by=event_pb2.GRANTED_BY_GUARDIAN,
         ),
+        evidence_digest=hashlib.sha256(b"an assertion").digest(),
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "EVIDENCE_UNREADABLE"), (b"", "EVIDENCE_EMPTY")], ids=["missing", "empty"]
+)
+def test_grant_with_a_file_that_is_no_evidence_sends_nothing(
+    run: Run, intake: FakeIntake, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "session.json"
+    if content is not None:
+        file.write_bytes(content)
+    code, _, err = run("grant", "--user", "17", "-p", "analytics", "--proof", "authenticated", "--evidence", str(file))
+    assert (code, reason in err, intake.calls) == (2, True, 0)
+
+
+@pytest.mark.parametrize("command", [("grant", "--user", "17", "-p", "x"), ("link", "--left", "a=1", "--right", "b=1")])
+def test_proof_without_evidence_sends_nothing_and_says_what_is_missing(
+    run: Run, intake: FakeIntake, command: tuple[str, ...]
+) -> None:
+    code, _, err = run(*command, "--proof", "double-opt-in")
+    assert (code, "evidence is needed" in err, intake.calls) == (2, True, 0)
 
 
 def test_link_reads_both_ends_from_standard_input(run: Run, intake: FakeIntake) -> None:

@@ -15,6 +15,7 @@ from tests.integration.client.raw_server import RawServer
 
 SECRET = "ada@example.com"
 ADA = email(SECRET)
+EVIDENCE = bytes(range(32))
 
 
 async def test_opt_out_accepted_is_in_force_for_whoever_demands_its_token(
@@ -101,13 +102,13 @@ async def test_opt_out_with_feed_that_hangs_raises_at_the_deadline(
 
 
 async def test_grant_allows_what_it_names(asker: Asker, sender: Sender) -> None:
-    await sender.grant(ADA, "marketing", proof=Proof.DOUBLE_OPT_IN)
+    await sender.grant(ADA, "marketing", proof=Proof.DOUBLE_OPT_IN, evidence=EVIDENCE)
     assert await asker.check(ADA, "marketing")
 
 
 async def test_record_and_link_reach_the_log_in_order(sender: Sender, intake: FakeIntake) -> None:
     await sender.record(DirectiveKind.OBJECT, ADA, "profiling", proof=Proof.LINK)
-    await sender.link(ADA, user("17"), Proof.AUTHENTICATED)
+    await sender.link(ADA, user("17"), Proof.AUTHENTICATED, evidence=EVIDENCE)
     assert [type(one.request) for one in intake.recorded] == [
         intake_pb2.RecordDirectiveRequest,
         intake_pb2.RecordLinkRequest,

@@ -13,13 +13,15 @@ from feed.grpc_api.intake_service import IntakeService, intake_handler
 from feed.grpc_api.policy_service import MAX_POLICY_MESSAGE_BYTES, FeedIdentity, PolicyService, policy_handler
 from feed.grpc_api.progress import SidecarProgress
 from feed.grpc_api.status import STATUSES
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
+from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import SequencerLimits
 from hosting.grpc_errors import ErrorBoundary
 from tests.fakes.feed_log import KEYS, LIMITS, ORIGIN, TENANT, OpenLog, open_log
-from tests.unit.feed.intake.desk import WEB, make_policy
+from tests.unit.feed.intake.desk import WEB, approve, make_policy
 
 SIDECARS = [SidecarProgress("checkout-1", 7, 1_767_000_000_000, connected=True), SidecarProgress("checkout-2")]
 TOKENISER = Tokeniser((KEYS.subject_key,))
@@ -48,8 +50,11 @@ async def running_intake(
     async with open_log(directory / "log", limits) as log:
         publisher = Publisher(log.sequencer, log.clock, ORIGIN)
         recorder = Recorder(log.sequencer, publisher, TOKENISER)
+        receipts = ReceiptIssuer(log.sequencer, log.store, LogTree(log.store, lambda: log.sequencer.head))
         if publishes:
-            await publisher.publish_policy(format_policy(make_policy()), "administrator")
+            policy = make_policy()
+            approvals = approve(policy, ORIGIN)
+            await publisher.publish_policy(format_policy(policy), "administrator", approvals=approvals)
         administration = PolicyService(
             publisher, log.sequencer, "administrator", FeedIdentity(TENANT, ORIGIN, "1.2.3"), _progress
         )
@@ -58,7 +63,7 @@ async def running_intake(
             options=[("grpc.max_receive_message_length", MAX_POLICY_MESSAGE_BYTES + 1024)],
         )
         server.add_generic_rpc_handlers(
-            [intake_handler(IntakeService(recorder, source)), policy_handler(administration)]
+            [intake_handler(IntakeService(recorder, source, receipts)), policy_handler(administration)]
         )
         server.add_insecure_port(f"unix://{directory}/feed.sock")
         await server.start()

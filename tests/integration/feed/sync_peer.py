@@ -23,6 +23,7 @@ from feed.receipts import ReceiptLog
 from feed.sequencer import Sequencer
 from feed.signing.enrolment_tokens import EnrolmentTokens
 from feed.snapshots import FileSnapshots
+from feed.witnessing import Witnessing
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS
 from tests.fakes.clock import FakeClock
@@ -114,6 +115,7 @@ async def run_feed(
             desk=desk,
             receipts=receipts,
             clock=log.clock,
+            witnessing=Witnessing(log.sequencer, proofs, (), 1.0),
         )
         server = grpc.aio.server(interceptors=[ErrorBoundary(STATUSES)], options=EXCLUSIVE_PORT_OPTIONS)
         servicer = FeedServicer(sources, tenant=TENANT, **servicer_options)

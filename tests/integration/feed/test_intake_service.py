@@ -24,13 +24,14 @@ from consent.event import (
 from consent.policy import format_policy
 from consent.vocabulary.directive import Kind
 from feed.grpc_api import intake_client_codec as codec
+from feed.grpc_api.attestation_codec import encode_attestation
 from feed.grpc_api.intake_service import MAX_IN_FLIGHT, SERVICE_NAME
 from feed.intake.imports.run import Outcome
 from feed.intake.requests import RecordDirective, RecordFact, RecordRestriction, Subject
 from hosting.grpc_errors import REASON_KEY
 from tests.fakes.feed_log import LIMITS, ORIGIN, TENANT, verify_everything
 from tests.integration.feed.intake_feed import SIDECARS, TOKENISER, IntakeFeed, running_intake
-from tests.unit.feed.intake.desk import ANNA, BEN, CALL_CENTRE, WEB, grant, link, make_policy, opt_out, unlink
+from tests.unit.feed.intake.desk import ANNA, BEN, CALL_CENTRE, WEB, approve, grant, link, make_policy, opt_out, unlink
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -304,7 +305,9 @@ async def test_service_calls_at_once_leave_one_entry_for_each_key(feed: IntakeFe
 
 async def test_service_policy_is_published_and_shown(feed: IntakeFeed) -> None:
     document = format_policy(make_policy(2))
-    published = await administration(feed).PublishPolicy(intake_pb2.PublishPolicyRequest(document=document))
+    approvals = [encode_attestation(each) for each in approve(make_policy(2), ORIGIN)]
+    request = intake_pb2.PublishPolicyRequest(document=document, approvals=approvals)
+    published = await administration(feed).PublishPolicy(request)
     assert (published.version, published.token.seq) == (2, feed.log.sequencer.head.size)
     policy = await administration(feed).GetPolicy(intake_pb2.GetPolicyRequest())
     assert (policy.version, policy.document) == (2, document)

@@ -9,12 +9,11 @@ import pytest
 from consentry.decision.v1 import decision_pb2
 
 from consent.vocabulary.subject import Tokeniser
-from feed.ports import Submission
 from feed.runtime import running_feed
 from feed.signing.key_store import load_keys
-from hosting.errors import InstanceLocked
+from hosting.errors import InstanceLocked, UnusableStartFile
 from hosting.key_files import create_key_file
-from sidecar.errors import ForeignCache, MissingCacheKey, UnusableStartFile, WrongCacheKey
+from sidecar.errors import ForeignCache, MissingCacheKey, WrongCacheKey
 from sidecar.ports import SyncState
 from sidecar.runtime import RunningSidecar, running_sidecar
 from tests.fakes.histories import POLICY
@@ -62,9 +61,9 @@ async def test_follower_far_behind_starts_from_a_snapshot_and_goes_on_entry_by_e
         settings = installation.sidecar_settings()
         async with running_sidecar(settings, boot_id="test") as sidecar:
             system = System(installation, feed, sidecar, settings, _tokeniser(short_directory))
-            await feed.log.submit(Submission([policy_event(POLICY)]))
+            await feed.log.submit(installation.signers.submit([policy_event(POLICY)]))
             await system.catch_up()
-        await feed.log.submit(Submission([system.opt_out(f"person-{number}") for number in range(60)]))
+        await feed.log.submit(installation.signers.submit([system.opt_out(f"person-{number}") for number in range(60)]))
         async with running_sidecar(settings, boot_id="test") as sidecar:
             system.sidecar = sidecar
             await system.catch_up()
@@ -93,9 +92,13 @@ async def test_follower_feed_with_an_older_database_is_refused_and_answers_go_on
     async with AsyncExitStack() as feed_only, running_system(short_directory, feed_lifetime=feed_only) as system:
         await feed_only.aclose()
         shutil.copytree(short_directory / "log", short_directory / "backup")
+        shutil.copytree(short_directory / "high-water", short_directory / "marks")
         async with running_feed(system.installation.feed_settings()) as feed:
             system.feed = feed
             await system.log(system.opt_out("ada"))
+        # Everything of the feed's is set back, the mark of how far it was included: only the sidecar knows.
+        shutil.rmtree(short_directory / "high-water")
+        shutil.copytree(short_directory / "marks", short_directory / "high-water")
         shutil.rmtree(short_directory / "log")
         shutil.copytree(short_directory / "backup", short_directory / "log")
         async with running_feed(system.installation.feed_settings()):
@@ -107,11 +110,12 @@ async def test_follower_feed_with_an_older_database_is_refused_and_answers_go_on
 async def test_follower_another_history_of_the_same_size_is_refused(short_directory: Path) -> None:
     async with AsyncExitStack() as feed_only, running_system(short_directory, feed_lifetime=feed_only) as system:
         await feed_only.aclose()
+        shutil.rmtree(short_directory / "high-water")
         shutil.rmtree(short_directory / "log")
         held = system.sidecar.cache.head.size
         async with running_feed(system.installation.feed_settings()) as feed:
             opt_outs = [system.opt_out("eve") for _ in range(held)]
-            await feed.log.submit(Submission([policy_event(POLICY), *opt_outs]))
+            await feed.log.submit(system.installation.signers.submit([policy_event(POLICY), *opt_outs]))
             await wait_until_state(system.sidecar, SyncState.REFUSED)
             assert await effect_of(system, "eve") == decision_pb2.EFFECT_ALLOW
             assert system.sidecar.cache.head.size == held

@@ -1,5 +1,6 @@
 """The course of a person's request, driven without any feed."""
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -22,6 +23,7 @@ from consentry_client import (
     phone,
     user,
 )
+from consentry_client.evidence import evidence_digest
 from consentry_client.exchange import Call, Outcome, Pause
 from consentry_client.failure import classify_status
 from consentry_client.intake_course import Acceptance, IntakeSettings, record_directive, record_link
@@ -42,6 +44,7 @@ REFUSALS = {
     "NOT_FOUND",
     "RESOURCE_EXHAUSTED",
 }
+EVIDENCE = bytes(range(32))
 SECRET = "ada@example.com"
 OPT_OUT, GRANT = DirectiveKind.OPT_OUT, DirectiveKind.GRANT
 
@@ -256,7 +259,10 @@ def test_record_directive_of_grant_sends_all_that_belongs_to_it() -> None:
         recipient="shop",
         explicit=True,
         granted_by=GrantedBy.GUARDIAN,
+        evidence=EVIDENCE,
     )
+    request = intake_pb2.RecordDirectiveRequest.FromString(desk.calls[0].request_bytes)
+    assert request.evidence_digest == EVIDENCE
     assert desk.directive == intake_pb2.Directive(
         identifier=event_pb2.Identifier(namespace="email", value=SECRET),
         purpose="p",
@@ -288,6 +294,12 @@ def test_record_directive_of_grant_sends_all_that_belongs_to_it() -> None:
         ({"subject": SECRET}, TypeError),
         ({"kind": "opt-ot"}, ValueError),
         ({"kind": DirectiveKind.GRANT, "notice_version": -1}, ValueError),
+        ({"evidence": EVIDENCE}, TypeError),
+        ({"kind": DirectiveKind.GRANT, "proof": Proof.DOUBLE_OPT_IN}, ValueError),
+        ({"kind": DirectiveKind.GRANT, "proof": Proof.AUTHENTICATED, "evidence": None}, ValueError),
+        ({"kind": DirectiveKind.GRANT, "evidence": b""}, ValueError),
+        ({"kind": DirectiveKind.GRANT, "evidence": bytes(31)}, ValueError),
+        ({"kind": DirectiveKind.GRANT, "evidence": EVIDENCE.hex()}, TypeError),
     ],
     ids=str,
 )
@@ -299,13 +311,39 @@ def test_record_directive_with_wrong_arguments_sends_nothing(options: dict[str, 
     assert desk.calls == []
 
 
+@pytest.mark.parametrize("proof", [Proof.NONE, Proof.LINK])
+def test_record_grant_without_the_persons_proof_needs_no_evidence(proof: Proof) -> None:
+    desk = Desk(ACCEPTED)
+    desk.record(DirectiveKind.GRANT, proof=proof)
+    assert intake_pb2.RecordDirectiveRequest.FromString(desk.calls[0].request_bytes).evidence_digest == b""
+
+
+def test_evidence_digest_is_sha_256_of_something() -> None:
+    assert evidence_digest(b"a confirm token") == hashlib.sha256(b"a confirm token").digest()
+    with pytest.raises(ValueError, match="empty"):
+        evidence_digest(b"")
+    with pytest.raises(TypeError):
+        evidence_digest("a confirm token")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("proof", [Proof.DOUBLE_OPT_IN, Proof.AUTHENTICATED])
+def test_record_link_that_carries_grants_needs_evidence(proof: Proof) -> None:
+    desk = Desk()
+    with pytest.raises(ValueError, match="evidence is needed"):
+        record_link(desk.settings, email(SECRET), user("17"), proof, {})
+    assert desk.calls == []
+
+
 @pytest.mark.parametrize("proof", list(Proof))
 def test_record_link_sends_both_ends_and_proof(proof: Proof) -> None:
     desk = Desk(ACCEPTED)
-    desk.run(record_link(desk.settings, email(SECRET), user("17"), proof, {"idempotency_key": "k"}))
+    desk.run(
+        record_link(desk.settings, email(SECRET), user("17"), proof, {"idempotency_key": "k", "evidence": EVIDENCE})
+    )
     assert intake_pb2.RecordLinkRequest.FromString(desk.calls[0].request_bytes) == intake_pb2.RecordLinkRequest(
         idempotency_key="k",
         left=event_pb2.Identifier(namespace="email", value=SECRET),
         right=event_pb2.Identifier(namespace="user", value="17"),
         proof=event_pb2.Proof.Value(f"PROOF_{proof.name}"),
+        evidence_digest=EVIDENCE,
     )

@@ -16,10 +16,12 @@ from consentry_client.context import Context
 from consentry_client.decision import ConsentDenied, Decision, Effect, Reason
 from consentry_client.endpoint import TlsFiles
 from consentry_client.errors import ConfigurationError, ConsentryError, IntakeError, StatusError, TokenFormatError
+from consentry_client.evidence import evidence_digest
 from consentry_client.explanation import DecidingEvent, Explanation, RuleTrace
 from consentry_client.guard import requires_purpose
 from consentry_client.intake import IntakeClient
 from consentry_client.intake_course import Acceptance
+from consentry_client.receipt_course import Receipt
 from consentry_client.status import SidecarStatus, SyncState
 from consentry_client.subject import Identifier, SubjectLike, device, email, phone, user
 from consentry_client.vocabulary import AgeBand, Assurance, DirectiveKind, GrantedBy, Proof
@@ -50,6 +52,7 @@ __all__ = [
     "IntakeError",
     "Proof",
     "Reason",
+    "Receipt",
     "RuleTrace",
     "SidecarStatus",
     "StatusError",
@@ -59,6 +62,7 @@ __all__ = [
     "TokenFormatError",
     "device",
     "email",
+    "evidence_digest",
     "phone",
     "requires_purpose",
     "user",

@@ -10,15 +10,17 @@ from typing import Self, TypedDict, Unpack
 from consentry_client.endpoint import TlsFiles, resolve_endpoint
 from consentry_client.exchange import Pause
 from consentry_client.intake_course import (
+    A,
     Acceptance,
     DirectiveOptions,
     GrantOptions,
     IntakeCourse,
     IntakeSettings,
-    SendOptions,
+    LinkOptions,
     record_directive,
     record_link,
 )
+from consentry_client.receipt_course import Receipt, fetch_receipt
 from consentry_client.settings import INTAKE_ADDRESS_VARIABLE, require_count, require_duration
 from consentry_client.subject import Identifier
 from consentry_client.sync_transport import SyncTransport
@@ -110,6 +112,8 @@ class IntakeClient:
     def grant(self, subject: Identifier, purpose: str, **options: Unpack[GrantOptions]) -> Acceptance:
         """Records that a person consents to a purpose; how much it lifts depends on its proof.
 
+        From proof DOUBLE_OPT_IN on it needs `evidence`, the `evidence_digest` of what you keep as proof.
+
         Raises:
             IntakeError: It was not accepted, or nobody knows: see its `outcome_unknown`.
         """
@@ -125,13 +129,34 @@ class IntakeClient:
         """
         return self._run(record_directive(self._settings, kind, subject, purpose, options))
 
-    def link(self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[SendOptions]) -> Acceptance:
+    def link(self, left: Identifier, right: Identifier, proof: Proof, **options: Unpack[LinkOptions]) -> Acceptance:
         """Records that two identifiers are one person: denials are shared at once, grants only as far as proven.
+
+        From proof DOUBLE_OPT_IN on it needs `evidence`, the `evidence_digest` of what you keep as proof.
 
         Raises:
             IntakeError: It was not accepted, or nobody knows: see its `outcome_unknown`.
         """
         return self._run(record_link(self._settings, left, right, proof, options))
+
+    def receipt(
+        self,
+        seq: int | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Receipt:
+        """Fetches the proof that a request of this source is in the log.
+
+        Args:
+            seq: Of its token: `acceptance.token.seq`.
+            idempotency_key: Instead of it; also finds a request that was refused.
+            timeout_seconds: Deadline instead of the client's.
+
+        Raises:
+            IntakeError: There is none: ENTRY_UNKNOWN where this source has no such request.
+        """
+        return self._run(fetch_receipt(self._settings, seq, idempotency_key, timeout_seconds))
 
     def close(self) -> None:
         """Closes the connection."""
@@ -148,7 +173,7 @@ class IntakeClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.endpoint.target})"
 
-    def _run(self, course: IntakeCourse) -> Acceptance:
+    def _run(self, course: IntakeCourse[A]) -> A:
         try:
             step = next(course)
             while True:
@@ -156,5 +181,5 @@ class IntakeClient:
                     self._sleep(step.seconds) if isinstance(step, Pause) else self._transport.invoke(step)
                 )
         except StopIteration as end:
-            accepted: Acceptance = end.value
-            return accepted
+            result: A = end.value
+            return result

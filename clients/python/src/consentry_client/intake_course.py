@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from consentry.event.v1 import event_pb2
 from consentry.intake.v1 import intake_pb2
@@ -16,14 +16,16 @@ from consentry_client.answers import decode_message
 from consentry_client.consistency import ConsistencyToken
 from consentry_client.decision import Reason
 from consentry_client.errors import IntakeError, TokenFormatError
-from consentry_client.exchange import RECORD_DIRECTIVE, RECORD_LINK, Call, Outcome, Pause
+from consentry_client.evidence import require_evidence
+from consentry_client.exchange import RECORD_DIRECTIVE, RECORD_LINK, Call, Metadata, Outcome, Pause
 from consentry_client.failure import UNREADABLE, Failure
 from consentry_client.requests import encode_identifier
 from consentry_client.subject import Identifier
 from consentry_client.tracing import trace_metadata
 from consentry_client.vocabulary import Assurance, DirectiveKind, GrantedBy, Proof
 
-IntakeCourse = Generator[Call | Pause, Any, "Acceptance"]
+A = TypeVar("A")
+IntakeCourse = Generator[Call | Pause, Any, A]
 
 _KEY_CHARACTERS_MAX = 128
 _ID_BYTES = 16
@@ -95,6 +97,7 @@ class GrantOptions(DirectiveOptions, total=False):
         recipient: Who may receive the data; empty means the controller itself.
         explicit: The consent is explicit, as special categories need it.
         granted_by: Who consented.
+        evidence: `evidence_digest` of what you keep as proof (32 bytes); needed from proof DOUBLE_OPT_IN on.
     """
 
     expires_at: datetime | None
@@ -103,6 +106,17 @@ class GrantOptions(DirectiveOptions, total=False):
     recipient: str
     explicit: bool
     granted_by: GrantedBy
+    evidence: bytes | None
+
+
+class LinkOptions(SendOptions, total=False):
+    """Keywords of a link, beside `SendOptions`.
+
+    Attributes:
+        evidence: As in `GrantOptions`.
+    """
+
+    evidence: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +157,7 @@ class IntakeSettings:
 
 def record_directive(
     settings: IntakeSettings, kind: DirectiveKind, identifier: Identifier, purpose: str, options: GrantOptions
-) -> IntakeCourse:
+) -> IntakeCourse[Acceptance]:
     """Sends one directive.
 
     Raises:
@@ -157,8 +171,11 @@ def record_directive(
     if not isinstance(purpose, str):
         raise TypeError(f"purpose must be text, not {type(purpose).__name__}")
     key = _choose_key(options)
+    is_proven = kind is DirectiveKind.GRANT and _is_proven(options.get("proof", Proof.NONE))
     request = intake_pb2.RecordDirectiveRequest(
-        idempotency_key=key, directive=_encode_directive(kind, identifier, purpose, options)
+        idempotency_key=key,
+        directive=_encode_directive(kind, identifier, purpose, options),
+        evidence_digest=require_evidence(options.get("evidence"), is_required=is_proven),
     )
     sending = _Sending(
         RECORD_DIRECTIVE, request.SerializeToString(), key, intake_pb2.RecordDirectiveResponse.FromString
@@ -167,10 +184,10 @@ def record_directive(
 
 
 def record_link(
-    settings: IntakeSettings, left: Identifier, right: Identifier, proof: Proof, options: SendOptions
-) -> IntakeCourse:
+    settings: IntakeSettings, left: Identifier, right: Identifier, proof: Proof, options: LinkOptions
+) -> IntakeCourse[Acceptance]:
     """Sends the statement that two identifiers are one person; raises as `record_directive` does."""
-    _require_known(options, SendOptions)
+    _require_known(options, LinkOptions)
     _require_identifier(left)
     _require_identifier(right)
     key = _choose_key(options)
@@ -180,6 +197,7 @@ def record_link(
         right=encode_identifier(right),
         proof=_encode_proof(proof),
         occurred_at_ms=_to_ms("occurred_at", options.get("occurred_at")),
+        evidence_digest=require_evidence(options.get("evidence"), is_required=_is_proven(proof)),
     )
     sending = _Sending(RECORD_LINK, request.SerializeToString(), key, intake_pb2.RecordLinkResponse.FromString)
     return _send(settings, sending, options)
@@ -195,21 +213,38 @@ class _Sending:
     parse: Callable[[bytes], intake_pb2.RecordDirectiveResponse | intake_pb2.RecordLinkResponse]
 
 
-def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> IntakeCourse:
-    """Calls, and while the feed is away calls again with the same key, which makes that safe."""
-    given = options.get("timeout_seconds")
-    deadline = settings.monotonic() + (settings.timeout_seconds if given is None else given)
+def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> IntakeCourse[Acceptance]:
     metadata = trace_metadata(options.get("traceparent"))
+    outcome, is_unknown = yield from call_repeatedly(
+        settings, sending.method, sending.request_bytes, options.get("timeout_seconds"), metadata
+    )
+    if isinstance(outcome, Failure):
+        raise _refuse(outcome, sending.key, is_unknown)
+    return _read_acceptance(sending, outcome)
+
+
+def call_repeatedly(
+    settings: IntakeSettings,
+    method: str,
+    request_bytes: bytes,
+    timeout_seconds: float | None,
+    metadata: Metadata = (),
+) -> IntakeCourse[tuple[Outcome, bool]]:
+    """Calls, and while the feed is away calls again with the same bytes, which must be safe.
+
+    Returns:
+        What came of it, and whether one of the failed attempts may have reached the log.
+    """
+    deadline = settings.monotonic() + (settings.timeout_seconds if timeout_seconds is None else timeout_seconds)
     failure = Failure(Reason.CLIENT_DEADLINE_EXCEEDED)
     is_unknown = False
     for attempt in range(settings.attempts_max):
         remaining = deadline - settings.monotonic()
         if not remaining > 0:
             break
-        timeout_seconds = min(remaining, _TIMEOUT_SECONDS_MAX)
-        outcome: Outcome = yield Call(sending.method, sending.request_bytes, timeout_seconds, metadata)
+        outcome: Outcome = yield Call(method, request_bytes, min(remaining, _TIMEOUT_SECONDS_MAX), metadata)
         if not isinstance(outcome, Failure):
-            return _read_acceptance(sending, outcome)
+            return outcome, False
         failure = outcome
         # A refusal of the repetition tells nothing about the first attempt.
         is_unknown = is_unknown or failure.error not in _DEFINITE_REFUSALS
@@ -219,7 +254,7 @@ def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> 
         if pause_seconds >= deadline - settings.monotonic():
             break
         yield Pause(pause_seconds)
-    raise _refuse(failure, sending.key, is_unknown)
+    return failure, is_unknown
 
 
 def _refuse(failure: Failure, key: str, is_unknown: bool) -> IntakeError:
@@ -285,6 +320,10 @@ def _add_grant(directive: intake_pb2.Directive, options: GrantOptions) -> None:
 
 def _encode_proof(proof: Proof) -> event_pb2.Proof.ValueType:
     return event_pb2.Proof.Value(f"PROOF_{Proof(proof).name}")
+
+
+def _is_proven(proof: Proof) -> bool:
+    return Proof(proof) in (Proof.DOUBLE_OPT_IN, Proof.AUTHENTICATED)
 
 
 def _require_known(options: SendOptions, kind: type) -> None:

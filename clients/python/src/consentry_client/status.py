@@ -25,6 +25,9 @@ class SidecarStatus:
         last_error_reason: Why what the feed sent was refused; empty where nothing was.
         journal_backlog_records: Decision records not yet shipped as spans.
         journal_mode: Weakest mode of the journal since the start.
+        enrolled: Its own key is enrolled, so its acknowledgements count.
+        sidecar_key_id: First 4 bytes of that key's hash; empty from a sidecar that has none.
+        unconfirmed_receipts: Acknowledgements that the log does not hold yet.
     """
 
     sidecar_id: str
@@ -41,6 +44,9 @@ class SidecarStatus:
     journal_backlog_records: int
     journal_mode: str
     version: str
+    enrolled: bool = False
+    sidecar_key_id: bytes = b""
+    unconfirmed_receipts: int = 0
 
 
 def read_status(answer: decision_pb2.GetStatusResponse) -> SidecarStatus:
@@ -61,4 +67,7 @@ def read_status(answer: decision_pb2.GetStatusResponse) -> SidecarStatus:
         journal_backlog_records=answer.journal_backlog_records,
         journal_mode=answer.journal_mode,
         version=answer.version,
+        enrolled=answer.enrolled,
+        sidecar_key_id=answer.sidecar_key_id,
+        unconfirmed_receipts=answer.unconfirmed_receipts,
     )

@@ -3,7 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+from consent.authority import Authority
 from consent.event import Event, RejectedEvent, parse_event
+from consent.eventlog.attestation import Attestation
+from consent.eventlog.keys import KeyKind, generate_signing_key
+from consent.eventlog.trust import Trust, TrustedKey
 from consent.policy import Policy, format_policy, policy_from_mapping
 from consent.vocabulary.directive import Assurance, GrantedBy, Kind, Proof
 from consent.vocabulary.subject import Tokeniser
@@ -13,19 +17,44 @@ from feed.intake.sources import Source
 from feed.publish import Publisher
 from tests.fakes.clock import FakeClock
 from tests.fakes.memory_log import MemoryLog
+from tests.fakes.signers import EVIDENCE, Signers, source_key
 
 ORIGIN = "consent.example/log"
 NOW_MS = 1_767_225_600_000
 HOUR_MS = 3_600_000
 TOKENISER = Tokeniser((bytes(range(32)),))
+SIGNERS = Signers(ORIGIN)
+TRUST = Trust(
+    tenant="tenant-1",
+    origin=ORIGIN,
+    log_keys=(TrustedKey(generate_signing_key(ORIGIN, KeyKind.LOG, bytes([1] * 32)).verifier_key),),
+    cosigner_keys=(TrustedKey(generate_signing_key("cosigner", KeyKind.COSIGNER, bytes([2] * 32)).verifier_key),),
+    source_keys=SIGNERS.source_keys,
+    approver_keys=SIGNERS.approver_keys,
+)
 METHODS = frozenset(
     {"RecordDirective", "RecordDirectives", "RecordLink", "RecordUnlink", "RecordFact", "RecordRestriction"}
 )
-WEB = Source("web", {"*"}, {"*"}, max_proof=3, max_assurance=2, methods=METHODS)
+WEB = Source("web", {"*"}, {"*"}, max_proof=3, max_assurance=2, methods=METHODS, signing_key=source_key("web"))
 CALL_CENTRE = Source(
-    "call-centre", {"email"}, {"marketing", "newsletter"}, max_proof=1, max_assurance=1, methods=METHODS
+    "call-centre",
+    {"email"},
+    {"marketing", "newsletter"},
+    max_proof=1,
+    max_assurance=1,
+    methods=METHODS,
+    signing_key=source_key("call-centre"),
 )
-IMPORT = Source("import", {"*"}, {"*"}, max_proof=3, max_assurance=1, methods=METHODS, is_import=True)
+IMPORT = Source(
+    "import",
+    {"*"},
+    {"*"},
+    max_proof=3,
+    max_assurance=1,
+    methods=METHODS,
+    is_import=True,
+    signing_key=source_key("import"),
+)
 PURPOSES: dict[str, Any] = {
     "marketing": {},
     "newsletter": {"parents": ["marketing"]},
@@ -40,6 +69,11 @@ def make_policy(version: int = 1, **changes: Any) -> Policy:
     """A policy of `PURPOSES`; `analytics` may run until somebody objects in the US."""
     regimes = [{"purpose": "analytics", "jurisdiction": "US", "regime": "opt_out"}]
     return policy_from_mapping({"version": version, "purposes": PURPOSES, "regimes": regimes} | changes)
+
+
+def approve(policy: Policy, origin: str = ORIGIN) -> tuple[Attestation, ...]:
+    """The approvals that a policy needs."""
+    return Signers(origin).approve_policy(format_policy(policy), policy.version, policy.replaces_version)
 
 
 def token_of(subject: Subject) -> bytes:
@@ -66,12 +100,13 @@ def grant(key: str = "k", subject: Subject = ANNA, **changes: Any) -> RecordDire
         proof=Proof.DOUBLE_OPT_IN,
         notice_version=1,
         granted_by=GrantedBy.SELF,
+        evidence_digest=EVIDENCE,
     )
     return replace(request, **changes)
 
 
 def link(key: str = "k", left: Subject = ANNA, right: Subject = BEN, proof: int = Proof.NONE) -> RecordLink:
-    return RecordLink(idempotency_key=key, left=left, right=right, proof=proof)
+    return RecordLink(idempotency_key=key, left=left, right=right, proof=proof, evidence_digest=EVIDENCE)
 
 
 def unlink(key: str = "k", left: Subject = ANNA, right: Subject = BEN) -> RecordUnlink:
@@ -83,13 +118,14 @@ class Desk:
 
     def __init__(self) -> None:
         self.clock = FakeClock(NOW_MS)
-        self.log = MemoryLog(self.clock)
+        self.log = MemoryLog(self.clock, Authority(TRUST))
         self.publisher = Publisher(self.log, self.clock, ORIGIN)
         self.recorder = Recorder(self.log, self.publisher, TOKENISER)
 
     async def open(self, policy: Policy | None = None) -> "Desk":
         """Publishes a policy."""
-        await self.publisher.publish_policy(format_policy(policy or make_policy()), "administrator")
+        policy = policy or make_policy()
+        await self.publisher.publish_policy(format_policy(policy), "administrator", approvals=approve(policy))
         return self
 
     def events(self) -> list[Event]:

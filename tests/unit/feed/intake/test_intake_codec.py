@@ -33,8 +33,12 @@ def test_codec_records_of_a_stream_go_there_and_back_in_their_order() -> None:
 
 
 def test_codec_other_requests_go_there_and_back() -> None:
-    fact = RecordFact(idempotency_key="k", subject=ANNA, age_band=2, jurisdictions=("DE", "US"), proof=0)
-    restriction = RecordRestriction(idempotency_key="k", subject=ANNA, restricted=True, proof=0, occurred_at_ms=3)
+    fact = RecordFact(
+        idempotency_key="k", subject=ANNA, age_band=2, jurisdictions=("DE", "US"), proof=0, evidence_digest=bytes(32)
+    )
+    restriction = RecordRestriction(
+        idempotency_key="k", subject=ANNA, restricted=True, proof=0, occurred_at_ms=3, evidence_digest=b"e" * 32
+    )
     assert intake_codec.parse_link_request(intake_client_codec.format_link_request(link(proof=2))) == link(proof=2)
     assert intake_codec.parse_unlink_request(intake_client_codec.format_unlink_request(unlink())) == unlink()
     assert intake_codec.parse_fact_request(intake_client_codec.format_fact_request(fact)) == fact

@@ -6,12 +6,14 @@ from feed.errors import InvalidRequest, LogWriteFailed, PolicyConflict, PolicyRe
 from feed.intake.content import digest_directive
 from feed.ports import IdempotencyKey, Submission
 from feed.publish import REFUSALS
-from tests.unit.feed.intake.desk import ANNA, NOW_MS, ORIGIN, WEB, Desk, make_policy, opt_out, token_of
+from tests.unit.feed.intake.desk import ANNA, NOW_MS, ORIGIN, WEB, Desk, approve, make_policy, opt_out, token_of
 
 
 async def test_publish_policy_first_one_comes_into_force() -> None:
     desk = Desk()
-    accepted = await desk.publisher.publish_policy(format_policy(make_policy()), "administrator")
+    accepted = await desk.publisher.publish_policy(
+        format_policy(make_policy()), "administrator", approvals=approve(make_policy())
+    )
     received, policy = desk.events()
     assert isinstance(received, ReceivedEvent)
     assert isinstance(policy, PolicyEvent)
@@ -22,7 +24,8 @@ async def test_publish_policy_first_one_comes_into_force() -> None:
 
 async def test_publish_policy_next_version_takes_its_place() -> None:
     desk = await Desk().open()
-    await desk.publisher.publish_policy(format_policy(make_policy(2)), "administrator")
+    policy = make_policy(2)
+    await desk.publisher.publish_policy(format_policy(policy), "administrator", approvals=approve(policy))
     assert desk.log.head.tenant.policy_version == 2
 
 

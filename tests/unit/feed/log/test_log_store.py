@@ -6,21 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from consent.authority import Authority
 from consent.state_record import parse_cluster
 from feed.errors import CorruptLog
+from feed.log_store import sqlite
 from feed.log_store.port import Acknowledgement, Batch, LogStore, StoredHead
 from feed.ports import Accepted, Submission
 from feed.sequencer.batch_builder import BatchBuilder, format_request
 from tests.fakes.feed_log import (
     ORIGIN,
     SIGNER,
+    TRUST,
     fold_entries,
     make_link,
     make_request,
+    make_submission,
     make_unlink,
     open_store,
     read_all,
     read_clusters,
+    seed,
     token_of,
     verify_everything,
 )
@@ -45,7 +50,7 @@ async def make_batch(store: LogStore, *submissions: Submission, before: StoredHe
     before = before or await store.load_head()
     requests = [format_request(submission) for submission in submissions]
     tokens = {token for request in requests for token in request.tokens}
-    builder = BatchBuilder(before, await store.find_clusters(tokens), {}, 1_000)
+    builder = BatchBuilder(before, await store.find_clusters(tokens), {}, 1_000, Authority(TRUST))
     for request in requests:
         builder.add(request)
     return builder.build(SIGNER.sign(ORIGIN, builder.size, builder.root_hash(), 5_000), 5_000)
@@ -60,7 +65,7 @@ async def commit(store: LogStore, *submissions: Submission) -> Batch:
 async def test_log_store_new_one_is_empty(store: LogStore) -> None:
     assert await store.load_head() == StoredHead()
     assert await read_all(store) == []
-    assert await store.read_clusters(b"", 10) == []
+    assert [page async for page in store.read_clusters()] == []
     assert await store.count_subjects() == 0
     assert await store.load_acknowledgements() == []
 
@@ -157,6 +162,22 @@ async def test_log_store_more_keys_than_fit_into_one_statement_are_all_found(sto
     assert set(await store.find_clusters(list(map(token_of, names)))) == set(map(token_of, names))
 
 
+async def test_log_store_clusters_come_in_the_order_of_their_tokens_page_by_page(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [
+        bytes((first,)) + seed(f"token-{first}-{number}")[:15] for first in (0, 1, 127, 255) for number in range(9)
+    ]
+    requests = [make_request(token.hex(), token=token) for token in (*tokens, bytes((0xFF,)) * 16)]
+    await commit(store, *requests)
+    monkeypatch.setattr(sqlite, "_PAGE_ROWS", 10)
+
+    pages = [page async for page in store.read_clusters()]
+
+    assert [row.first_token for page in pages for row in page] == [*sorted(tokens), bytes((0xFF,)) * 16]
+    assert [len(page) for page in pages] == [18, 9, 10]
+
+
 async def test_log_store_no_key_finds_nothing(store: LogStore) -> None:
     assert (await store.find_clusters([]), await store.find_requests([]), await store.read_nodes([])) == ({}, {}, {})
 
@@ -164,11 +185,11 @@ async def test_log_store_no_key_finds_nothing(store: LogStore) -> None:
 async def test_log_store_keeps_clusters_through_links_and_unlinks(store: LogStore) -> None:
     steps = [
         [make_request("ann"), make_request("bob"), make_request("cid")],
-        [Submission((make_link("ann", "bob"),))],
-        [Submission((make_link("bob", "cid"), make_link("cid", "dan")))],
+        [make_submission((make_link("ann", "bob"),))],
+        [make_submission((make_link("bob", "cid"), make_link("cid", "dan")))],
         [make_request("dan"), make_request("ann", key="again", purpose="newsletter")],
-        [Submission((make_unlink("bob", "cid"),))],
-        [Submission((make_unlink("ann", "bob"),)), Submission((make_link("ann", "cid"),))],
+        [make_submission((make_unlink("bob", "cid"),))],
+        [make_submission((make_unlink("ann", "bob"),)), make_submission((make_link("ann", "cid"),))],
     ]
     for step in steps:
         await commit(store, *step)
@@ -186,7 +207,7 @@ async def test_log_store_state_sum_is_zero_again_for_an_empty_difference(store: 
     first = await commit(store, make_request("ann"))
     # The same directive once more: it dominates the earlier one, so the record has another seq.
     second = await commit(store, make_request("ann", key="again"))
-    third = await commit(store, Submission((make_link("ann", "ann"),)))
+    third = await commit(store, make_submission((make_link("ann", "ann"),)))
 
     assert len({first.head.state_sum, second.head.state_sum}) == 2
     assert third.head.state_sum == second.head.state_sum

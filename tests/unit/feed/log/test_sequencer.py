@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.authority import Authority
 from consent.event import (
     Event,
     EventType,
@@ -20,24 +21,27 @@ from feed.errors import (
     ForeignLog,
     IdempotencyKeyReused,
     InvalidRequest,
+    LogBehindSidecar,
     Overloaded,
     PolicyConflict,
     PolicyRejected,
     ShuttingDown,
 )
 from feed.log_store.port import StoredHead
-from feed.ports import Accepted, IdempotencyKey, Submission
+from feed.ports import Accepted, IdempotencyKey
 from feed.sequencer import Sequencer, SequencerLimits, batch_builder
 from tests.fakes.clock import FakeClock
 from tests.fakes.feed_log import (
     KEYS,
     ORIGIN,
     SIGNER,
+    TRUST,
     make_directive,
     make_link,
     make_policy,
     make_request,
     make_sequencer,
+    make_submission,
     make_unlink,
     open_log,
     open_store,
@@ -79,7 +83,9 @@ async def test_sequencer_subject_key_of_another_log_stops_the_start(tmp_path: Pa
     async with open_log(tmp_path):
         pass
     store = await open_store(tmp_path)
-    sequencer = Sequencer(store, SIGNER, FakeClock(), origin=ORIGIN, key_commitment=commit_key(seed("other")))
+    sequencer = Sequencer(
+        store, SIGNER, FakeClock(), origin=ORIGIN, key_commitment=commit_key(seed("other")), authority=Authority(TRUST)
+    )
     try:
         with pytest.raises(ForeignLog, match="subject key"):
             await sequencer.start()
@@ -108,7 +114,7 @@ async def test_sequencer_request_is_logged_as_a_whole_and_answered_with_its_outc
 
 async def test_sequencer_refused_request_is_answered_with_its_reason_now_and_later(tmp_path: Path) -> None:
     rejected = RejectedEvent(origin=ORIGIN, rejected_at_ms=1, rejection="NO_POLICY", request_id=bytes(range(16)))
-    submission = Submission((rejected,), IdempotencyKey("web", "key", seed("content")))
+    submission = make_submission((rejected,), IdempotencyKey("web", "key", seed("content")))
     async with open_log(tmp_path) as log:
         first = await log.sequencer.submit(submission)
         assert (first.rejection, first.is_replay) == ("NO_POLICY", False)
@@ -153,7 +159,7 @@ async def test_sequencer_key_with_other_content_is_refused(tmp_path: Path, is_on
 
 async def test_sequencer_same_key_of_another_source_is_another_request(tmp_path: Path) -> None:
     request = make_request("ann")
-    other = Submission(request.events, IdempotencyKey("shop", "key-ann", seed("other content")))
+    other = make_submission(request.events, IdempotencyKey("shop", "key-ann", seed("other content")))
     async with open_log(tmp_path) as log:
         await log.sequencer.submit(request)
         assert not (await log.sequencer.submit(other)).is_replay
@@ -183,9 +189,9 @@ async def test_sequencer_batch_is_bounded(tmp_path: Path) -> None:
 async def test_sequencer_events_of_a_batch_see_those_before_them(tmp_path: Path) -> None:
     submissions = [
         make_request("ann"),
-        Submission((make_link("ann", "bob"),)),
+        make_submission((make_link("ann", "bob"),)),
         make_request("bob", purpose="newsletter"),
-        Submission((make_link("bob", "cid"), make_directive("cid", purpose="newsletter"))),
+        make_submission((make_link("bob", "cid"), make_directive("cid", purpose="newsletter"))),
     ]
     async with open_log(tmp_path) as log:
         await asyncio.gather(*map(log.sequencer.submit, submissions))
@@ -199,13 +205,13 @@ async def test_sequencer_events_of_a_batch_see_those_before_them(tmp_path: Path)
 async def test_sequencer_policy_is_in_force_once_it_is_logged(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         assert log.sequencer.policy is None
-        accepted = await log.sequencer.submit(Submission((make_policy_event(),)))
+        accepted = await log.sequencer.submit(make_submission((make_policy_event(),)))
         assert log.sequencer.policy is not None
         assert log.sequencer.policy.version_seqs == {1: accepted.seq}
     async with open_log(tmp_path) as log:
         assert log.sequencer.policy is not None
         assert log.sequencer.policy.version == 1
-        await log.sequencer.submit(Submission((make_policy_event(2),)))
+        await log.sequencer.submit(make_submission((make_policy_event(2),)))
         assert log.sequencer.policy.version_seqs == {1: 2, 2: 3}
         await verify_everything(log.store)
 
@@ -221,7 +227,7 @@ async def test_sequencer_policy_that_fails_takes_nobody_with_it(
     tmp_path: Path, event: PolicyEvent, error: type[Exception]
 ) -> None:
     async with open_log(tmp_path) as log:
-        submissions = [make_request("ann"), Submission((make_directive("eve"), event)), make_request("bob")]
+        submissions = [make_request("ann"), make_submission((make_directive("eve"), event)), make_request("bob")]
         results = await asyncio.gather(*map(log.sequencer.submit, submissions), return_exceptions=True)
 
         assert [type(result) for result in results] == [Accepted, error, Accepted]
@@ -233,9 +239,9 @@ async def test_sequencer_policy_that_fails_takes_nobody_with_it(
 async def test_sequencer_policy_that_may_not_follow_is_a_conflict(tmp_path: Path) -> None:
     document = make_policy(2, purposes={"other": {"parents": [], "legal_basis": "consent"}})
     async with open_log(tmp_path) as log:
-        await log.sequencer.submit(Submission((make_policy_event(),)))
+        await log.sequencer.submit(make_submission((make_policy_event(),)))
         with pytest.raises(PolicyConflict, match="is gone"):
-            await log.sequencer.submit(Submission((make_policy_event(2, document),)))
+            await log.sequencer.submit(make_submission((make_policy_event(2, document),)))
         assert log.sequencer.head.tenant.policy_version == 1
 
 
@@ -249,10 +255,10 @@ async def test_sequencer_denial_from_before_a_dropped_edge_is_kept_beside_later_
         },
     }
     async with open_log(tmp_path) as log:
-        await log.sequencer.submit(Submission((make_policy_event(),)))
-        before = await log.sequencer.submit(Submission((make_directive("ann"), make_directive("bob"))))
-        await log.sequencer.submit(Submission((make_policy_event(2, make_policy(2, purposes=purposes)),)))
-        after = await log.sequencer.submit(Submission((make_directive("ann"), make_directive("ann"))))
+        await log.sequencer.submit(make_submission((make_policy_event(),)))
+        before = await log.sequencer.submit(make_submission((make_directive("ann"), make_directive("bob"))))
+        await log.sequencer.submit(make_submission((make_policy_event(2, make_policy(2, purposes=purposes)),)))
+        after = await log.sequencer.submit(make_submission((make_directive("ann"), make_directive("ann"))))
 
         cluster = await log.sequencer.find_cluster(token_of("ann"))
         assert cluster is not None
@@ -264,8 +270,8 @@ async def test_sequencer_key_of_a_refused_request_is_not_used_up(tmp_path: Path)
     key = IdempotencyKey("admin", "key", seed("content"))
     async with open_log(tmp_path) as log:
         with pytest.raises(PolicyRejected):
-            await log.sequencer.submit(Submission((make_policy_event(document=b"{}"),), key))
-        assert not (await log.sequencer.submit(Submission((make_policy_event(),), key))).is_replay
+            await log.sequencer.submit(make_submission((make_policy_event(document=b"{}"),), key))
+        assert not (await log.sequencer.submit(make_submission((make_policy_event(),), key))).is_replay
 
 
 async def test_sequencer_record_larger_than_any_persons_is_refused(
@@ -275,12 +281,12 @@ async def test_sequencer_record_larger_than_any_persons_is_refused(
     monkeypatch.setattr(batch_builder, "MAX_CLUSTER_MEMBERS", 3)
     async with open_log(tmp_path) as log:
         for number in range(3):
-            await log.sequencer.submit(Submission((make_directive("ann", purpose=f"purpose-{number}"),)))
+            await log.sequencer.submit(make_submission((make_directive("ann", purpose=f"purpose-{number}"),)))
         with pytest.raises(ClusterTooLarge, match="more than 3 directives"):
-            await log.sequencer.submit(Submission((make_directive("ann", kind=1, purpose="purpose-4"),)))
+            await log.sequencer.submit(make_submission((make_directive("ann", kind=1, purpose="purpose-4"),)))
         with pytest.raises(ClusterTooLarge, match="more than 3 directives"):
-            await log.sequencer.submit(Submission((make_directive("bob"), make_link("ann", "bob"))))
-        links = Submission(tuple(make_link(f"person-{number}", f"person-{number + 1}") for number in range(3)))
+            await log.sequencer.submit(make_submission((make_directive("bob"), make_link("ann", "bob"))))
+        links = make_submission(tuple(make_link(f"person-{number}", f"person-{number + 1}") for number in range(3)))
         with pytest.raises(ClusterTooLarge, match="more than 3 identifiers"):
             await log.sequencer.submit(links)
         await verify_everything(log.store)
@@ -290,13 +296,13 @@ async def test_sequencer_denial_and_restriction_are_never_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_log(tmp_path) as log:
-        await log.sequencer.submit(Submission((make_link("ann", "bob"), make_directive("ann", kind=1))))
+        await log.sequencer.submit(make_submission((make_link("ann", "bob"), make_directive("ann", kind=1))))
         for name in ("MAX_CLUSTER_DIRECTIVES", "MAX_CLUSTER_MEMBERS", "MAX_MEMBER_GRANTS"):
             monkeypatch.setattr(batch_builder, name, 0)
         restriction = RestrictionEvent(origin=ORIGIN, token=token_of("ann"), restricted=True, proof=0, occurred_at_ms=1)
         denials = [make_directive("ann", kind=kind, purpose=f"purpose-{kind}") for kind in (2, 3)]
         for event in (restriction, *denials, make_unlink("ann", "bob")):
-            await log.sequencer.submit(Submission((event,)))
+            await log.sequencer.submit(make_submission((event,)))
         await verify_everything(log.store)
 
 
@@ -306,25 +312,29 @@ async def test_sequencer_grant_too_many_under_one_identifier_is_refused_and_one_
     monkeypatch.setattr(batch_builder, "MAX_MEMBER_GRANTS", 2)
     async with open_log(tmp_path) as log:
         for purpose in ("purpose-1", "purpose-2", "purpose-2"):
-            await log.sequencer.submit(Submission((make_directive("ann", kind=1, purpose=purpose),)))
+            await log.sequencer.submit(make_submission((make_directive("ann", kind=1, purpose=purpose),)))
         with pytest.raises(ClusterTooLarge, match="more than 2 grants"):
-            await log.sequencer.submit(Submission((make_directive("ann", kind=1, purpose="purpose-3"),)))
-        await log.sequencer.submit(Submission((make_directive("bob", kind=1), make_link("ann", "bob"))))
+            await log.sequencer.submit(make_submission((make_directive("ann", kind=1, purpose="purpose-3"),)))
+        await log.sequencer.submit(make_submission((make_directive("bob", kind=1), make_link("ann", "bob"))))
         await verify_everything(log.store)
 
 
 async def test_sequencer_submission_without_events_or_for_another_log_is_refused(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         with pytest.raises(InvalidRequest, match="events"):
-            await log.sequencer.submit(Submission(()))
+            await log.sequencer.submit(make_submission(()))
         with pytest.raises(InvalidRequest, match="origin"):
-            await log.sequencer.submit(Submission((make_directive("ann", origin="log.example.com/other"),)))
+            await log.sequencer.submit(make_submission((make_directive("ann", origin="log.example.com/other"),)))
         assert log.sequencer.head.size == 1
 
 
 async def test_sequencer_event_that_cannot_be_written_is_its_callers_failure_alone(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
-        submissions = [make_request("ann"), Submission((make_directive("eve", token=b"short"),)), make_request("bob")]
+        submissions = [
+            make_request("ann"),
+            make_submission((make_directive("eve", token=b"short"),)),
+            make_request("bob"),
+        ]
         results = await asyncio.gather(*map(log.sequencer.submit, submissions), return_exceptions=True)
 
         assert [type(result) for result in results] == [Accepted, ValueError, Accepted]
@@ -473,3 +483,31 @@ async def test_sequencer_reads_committed_entries_only_from_memory_or_disk(tmp_pa
         for from_seq in (0, -3, 8):
             assert await log.sequencer.read_entries(from_seq, 100) == []
         assert await log.sequencer.read_entries(1, 0) == []
+
+
+async def test_sequencer_stopped_intake_logs_nothing_not_even_what_is_under_way(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as log:
+        stopped = asyncio.Event()
+
+        async def stop_meanwhile(head: StoredHead) -> Event:
+            log.sequencer.stop_intake("entries 2 to 9 are lost")
+            stopped.set()
+            return await make_state_root(head)
+
+        before = log.sequencer.head
+        lone = asyncio.create_task(log.sequencer.append_alone(stop_meanwhile))
+        waiting = asyncio.create_task(log.sequencer.submit(make_request("ann")))
+        results = await asyncio.gather(lone, waiting, return_exceptions=True)
+        await stopped.wait()
+        late = await asyncio.gather(log.sequencer.submit(make_request("bob")), return_exceptions=True)
+
+        assert [(type(result), str(result)) for result in (*results, *late)] == [
+            (LogBehindSidecar, "entries 2 to 9 are lost")
+        ] * 3
+        assert log.sequencer.head.frontier == before.frontier
+        assert len(await verify_everything(log.store)) == 1
+        # What is there is vouched for all the same.
+        await log.sequencer.resign_now()
+
+        log.sequencer.resume_intake()
+        assert (await log.sequencer.submit(make_request("ann"))).seq == 3

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +28,12 @@ from consentry_client.cli.identifiers import (
     require_one,
 )
 from consentry_client.cli.problem import Problem
+from consentry_client.cli.receipt_files import require_new_file, write_receipt
 from consentry_client.cli.rendering import print_acceptance, print_hint
 from consentry_client.decision import Reason
 from consentry_client.endpoint import TlsFiles
-from consentry_client.errors import IntakeError
+from consentry_client.errors import ConsentryError, IntakeError
+from consentry_client.evidence import evidence_digest
 from consentry_client.intake import IntakeClient
 from consentry_client.intake_course import Acceptance
 from consentry_client.settings import INTAKE_ADDRESS_VARIABLE
@@ -43,6 +46,14 @@ KeyOption = Annotated[
 OccurredOption = Annotated[
     str | None,
     typer.Option("--occurred-at", metavar="TIME", help="When the person said it, such as 2026-01-31T12:00:00+01:00."),
+]
+EvidenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE",
+        help="What you keep as proof, such as a confirm token: its SHA-256 is sent. Needed from --proof double-opt-in on.",
+    ),
 ]
 ProofOption = Annotated[Proof, typer.Option("--proof", help="How well the request was tied to the person.")]
 AssuranceOption = Annotated[
@@ -62,6 +73,9 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
     assurance: AssuranceOption = None,
     occurred_at: OccurredOption = None,
     idempotency_key: KeyOption = None,
+    receipt: Annotated[
+        Path | None, typer.Option("--receipt", metavar="FILE", help="New file for the proof that it is in the log.")
+    ] = None,
     address: AddressOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
@@ -77,8 +91,10 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
     \b
     Examples:
       consentry opt-out --email ada@example.com --purpose marketing.email
-      echo ada@example.com | consentry opt-out --email -
+      echo ada@example.com | consentry opt-out --email - --receipt ada.tlog-proof
     """  # noqa: D301 - the \b keeps the lines apart
+    if receipt is not None:
+        require_new_file("--receipt", receipt)
     subject = require_one(gather_identifiers(email, phone, user, device, identifier))
     moment = parse_time("--occurred-at", occurred_at)
     _send(
@@ -94,6 +110,7 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
         address,
         gather_tls(tls_ca, tls_cert, tls_key),
         as_json,
+        receipt,
     )
 
 
@@ -119,6 +136,7 @@ def grant(  # noqa: PLR0913 - a command has an argument for each of its options
     ] = "",
     explicit: Annotated[bool, typer.Option("--explicit", help="As special categories of data need it.")] = False,
     granted_by: Annotated[GrantedBy, typer.Option("--granted-by", help="Who consented.")] = GrantedBy.SELF,
+    evidence: EvidenceOption = None,
     occurred_at: OccurredOption = None,
     idempotency_key: KeyOption = None,
     address: AddressOption = None,
@@ -134,11 +152,12 @@ def grant(  # noqa: PLR0913 - a command has an argument for each of its options
 
     \b
     Examples:
-      consentry grant --user 17 -p analytics --proof authenticated --notice-version 3
-      consentry grant --email - -p marketing.email --proof double-opt-in --expires-at 2027-01-01T00:00:00Z
+      consentry grant --user 17 -p analytics --proof authenticated --evidence session.json --notice-version 3
+      consentry grant --email - -p marketing.email --proof link --expires-at 2027-01-01T00:00:00Z
     """  # noqa: D301 - the \b keeps the lines apart
     subject = require_one(gather_identifiers(email, phone, user, device, identifier))
     moment, end = parse_time("--occurred-at", occurred_at), parse_time("--expires-at", expires_at)
+    digest = read_evidence(evidence)
     _send(
         lambda client: client.grant(
             subject,
@@ -152,6 +171,7 @@ def grant(  # noqa: PLR0913 - a command has an argument for each of its options
             recipient=recipient,
             explicit=explicit,
             granted_by=granted_by,
+            evidence=digest,
             idempotency_key=idempotency_key,
             timeout_seconds=timeout,
         ),
@@ -166,6 +186,7 @@ def link(  # noqa: PLR0913 - a command has an argument for each of its options
     left: Annotated[str, typer.Option("--left", metavar="NAMESPACE=VALUE", help="One identifier; VALUE may be -.")],
     right: Annotated[str, typer.Option("--right", metavar="NAMESPACE=VALUE", help="The other; VALUE may be -.")],
     proof: ProofOption,
+    evidence: EvidenceOption = None,
     occurred_at: OccurredOption = None,
     idempotency_key: KeyOption = None,
     address: AddressOption = None,
@@ -182,19 +203,40 @@ def link(  # noqa: PLR0913 - a command has an argument for each of its options
 
     \b
     Examples:
-      consentry link --left user=17 --right email=ada@example.com --proof authenticated
+      consentry link --left user=17 --right email=ada@example.com --proof authenticated --evidence session.json
       printf '17\\nada@example.com\\n' | consentry link --left user=- --right email=- --proof link
     """  # noqa: D301 - the \b keeps the lines apart
     ends = parse_identifier(left), parse_identifier(right)
-    moment = parse_time("--occurred-at", occurred_at)
+    moment, digest = parse_time("--occurred-at", occurred_at), read_evidence(evidence)
     _send(
         lambda client: client.link(
-            *ends, proof, occurred_at=moment, idempotency_key=idempotency_key, timeout_seconds=timeout
+            *ends,
+            proof,
+            evidence=digest,
+            occurred_at=moment,
+            idempotency_key=idempotency_key,
+            timeout_seconds=timeout,
         ),
         address,
         gather_tls(tls_ca, tls_cert, tls_key),
         as_json,
     )
+
+
+def read_evidence(path: Path | None) -> bytes | None:
+    """Digest of the evidence in a file.
+
+    Raises:
+        Problem: It cannot be read, or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        return evidence_digest(path.read_bytes())
+    except OSError as error:
+        raise Problem("EVIDENCE_UNREADABLE", f"--evidence: {error.strerror}") from None
+    except ValueError as error:
+        raise Problem("EVIDENCE_EMPTY", f"--evidence: {error}") from None
 
 
 def parse_time(option: str, text: str | None) -> datetime | None:
@@ -215,7 +257,11 @@ def parse_time(option: str, text: str | None) -> datetime | None:
 
 
 def _send(
-    request: Callable[[IntakeClient], Acceptance], address: str | None, tls: TlsFiles | None, as_json: bool
+    request: Callable[[IntakeClient], Acceptance],
+    address: str | None,
+    tls: TlsFiles | None,
+    as_json: bool,
+    receipt: Path | None = None,
 ) -> None:
     with IntakeClient(address, tls=tls) as client:
         try:
@@ -226,4 +272,15 @@ def _send(
             raise
         except ValueError as error:
             raise Problem("REQUEST_INVALID", str(error)) from None
-    print_acceptance(acceptance, as_json)
+        # Before the receipt is asked for: whatever comes of that, the request is recorded.
+        print_acceptance(acceptance, as_json)
+        if receipt is not None:
+            _write_receipt(client, acceptance.token.seq, receipt)
+
+
+def _write_receipt(client: IntakeClient, seq: int, path: Path) -> None:
+    try:
+        write_receipt("--receipt", path, client.receipt(seq).receipt_bytes)
+    except ConsentryError as error:
+        again = f"the request is recorded; fetch the receipt with `consentry receipt {seq} --out FILE`"
+        raise Problem("RECEIPT_MISSING", f"{error}; {again}") from None

@@ -93,8 +93,13 @@ class RecordDirectiveRequest(_message.Message):
 
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     DIRECTIVE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Chosen by the source, 1 to 128 bytes; the same key with the same content is the same request."""
+    evidence_digest: _builtins.bytes
+    """32 bytes: digest of what the source keeps as proof (a confirm token, a session assertion). The feed signs it together with the event.
+    Required of a grant from PROOF_DOUBLE_OPT_IN on; may be empty otherwise.
+    """
     @_builtins.property
     def directive(self) -> Global___Directive: ...
     def __init__(
@@ -102,10 +107,11 @@ class RecordDirectiveRequest(_message.Message):
         *,
         idempotency_key: _builtins.str = ...,
         directive: Global___Directive | None = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,9 +233,12 @@ class RecordLinkRequest(_message.Message):
     RIGHT_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required from PROOF_DOUBLE_OPT_IN on."""
     @_builtins.property
     def left(self) -> _event_pb2.Identifier: ...
     @_builtins.property
@@ -242,10 +251,11 @@ class RecordLinkRequest(_message.Message):
         right: _event_pb2.Identifier | None = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "right", b"right"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "left", b"left", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "right", b"right"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "left", b"left", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "right", b"right"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,10 +359,13 @@ class RecordFactRequest(_message.Message):
     JURISDICTIONS_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     age_band: _event_pb2.AgeBand.ValueType
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required from PROOF_DOUBLE_OPT_IN on."""
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier: ...
     @_builtins.property
@@ -366,10 +379,11 @@ class RecordFactRequest(_message.Message):
         jurisdictions: _abc.Iterable[_builtins.str] | None = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_band", b"age_band", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "jurisdictions", b"jurisdictions", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_band", b"age_band", "evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "jurisdictions", b"jurisdictions", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,11 +427,14 @@ class RecordRestrictionRequest(_message.Message):
     RESTRICTED_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     restricted: _builtins.bool
     """true: restrict; false: lift, which needs proof."""
     proof: _event_pb2.Proof.ValueType
     occurred_at_ms: _builtins.int
+    evidence_digest: _builtins.bytes
+    """As in RecordDirectiveRequest; required to lift a restriction."""
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier: ...
     def __init__(
@@ -428,10 +445,11 @@ class RecordRestrictionRequest(_message.Message):
         restricted: _builtins.bool = ...,
         proof: _event_pb2.Proof.ValueType = ...,
         occurred_at_ms: _builtins.int = ...,
+        evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "identifier", b"identifier", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "restricted", b"restricted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_digest", b"evidence_digest", "idempotency_key", b"idempotency_key", "identifier", b"identifier", "occurred_at_ms", b"occurred_at_ms", "proof", b"proof", "restricted", b"restricted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,20 +485,80 @@ class RecordRestrictionResponse(_message.Message):
 Global___RecordRestrictionResponse: _TypeAlias = RecordRestrictionResponse  # noqa: Y015
 
 @_typing.final
+class GetReceiptRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Of the outcome: `token.seq` of the answer."""
+    idempotency_key: _builtins.str
+    """As it was sent; this also finds a request that was refused."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "request", b"request", "seq", b"seq"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "request", b"request", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["seq", "idempotency_key"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___GetReceiptRequest: _TypeAlias = GetReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetReceiptResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    receipt: _builtins.bytes
+    """A C2SP tlog-proof (docs/protocol.md, Receipts): checked with the log's public key alone. It holds the subject's token."""
+    seq: _builtins.int
+    """Place of the outcome."""
+    request_id: _builtins.bytes
+    """16 bytes: the reference of the request."""
+    def __init__(
+        self,
+        *,
+        receipt: _builtins.bytes = ...,
+        seq: _builtins.int = ...,
+        request_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "request_id", b"request_id", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
 class PublishPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
     document: _builtins.bytes
     """Canonical policy document (docs/policy.md)."""
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Attestation]:
+        """Signatures of approvers over this document, its version and the version that it replaces; docs/protocol.md says over what."""
+
     def __init__(
         self,
         *,
         document: _builtins.bytes = ...,
+        approvals: _abc.Iterable[_event_pb2.Attestation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "document", b"document"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,6 +652,7 @@ class GetFeedStatusResponse(_message.Message):
     CONNECTED_SIDECARS_FIELD_NUMBER: _builtins.int
     SIDECARS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    INTAKE_STOP_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     log_origin: _builtins.str
     log_size: _builtins.int
@@ -584,6 +663,10 @@ class GetFeedStatusResponse(_message.Message):
     @_builtins.property
     def sidecars(self) -> _containers.RepeatedCompositeFieldContainer[Global___SidecarProgress]:
         """Sidecar by sidecar: the size it last acknowledged."""
+
+    @_builtins.property
+    def intake_stop(self) -> Global___IntakeStop:
+        """Set while nothing is logged, because a sidecar holds entries that the log has lost."""
 
     def __init__(
         self,
@@ -596,14 +679,41 @@ class GetFeedStatusResponse(_message.Message):
         connected_sidecars: _builtins.int = ...,
         sidecars: _abc.Iterable[Global___SidecarProgress] | None = ...,
         version: _builtins.str = ...,
+        intake_stop: Global___IntakeStop | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intake_stop", b"intake_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_sidecars", b"connected_sidecars", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecars", b"sidecars", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_sidecars", b"connected_sidecars", "intake_stop", b"intake_stop", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecars", b"sidecars", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFeedStatusResponse: _TypeAlias = GetFeedStatusResponse  # noqa: Y015
+
+@_typing.final
+class IntakeStop(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_LOST_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_LOST_SEQ_FIELD_NUMBER: _builtins.int
+    SIDECAR_ID_FIELD_NUMBER: _builtins.int
+    first_lost_seq: _builtins.int
+    last_lost_seq: _builtins.int
+    sidecar_id: _builtins.str
+    """Which sidecar said so; empty where it said so to an earlier process."""
+    def __init__(
+        self,
+        *,
+        first_lost_seq: _builtins.int = ...,
+        last_lost_seq: _builtins.int = ...,
+        sidecar_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_lost_seq", b"first_lost_seq", "last_lost_seq", b"last_lost_seq", "sidecar_id", b"sidecar_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntakeStop: _TypeAlias = IntakeStop  # noqa: Y015
 
 @_typing.final
 class SidecarProgress(_message.Message):
