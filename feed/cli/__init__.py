@@ -14,7 +14,6 @@ from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
 from feed.cli.sidecars import fleet, sidecars_app
 from feed.cli.trail import trail, verify_trail
-from feed.cli.trust import trust_app
 
 app = typer.Typer(
     name="consentry-feed",
@@ -45,7 +44,6 @@ app.command("accept-log")(accept_log)
 app.command("resume-intake")(resume_intake)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
-app.add_typer(trust_app, name="trust")
 
 
 def main() -> None:

@@ -257,11 +257,15 @@ class TrustedLog:
         return event
 
     def _see(self, verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
-        """The checkpoint of what came, as old as the last one that enough witnesses had seen where this one lacks them."""
-        if verified.fresh_time_ms is not None:
-            return _see_fresh(verified.note_bytes, verified.fresh_time_ms, moment)
+        """The checkpoint of what came, with the newest time at which what is held was known to be all there was.
+
+        That is an earlier one's where this one has an older time, or lacks witnesses: more is held now than then.
+        """
         before = self._head.checkpoint or CheckpointSeen(b"", 0, UNKNOWN_AGE_MS, moment.boot_ms, moment.boot_id)
-        return replace(before, note=verified.note_bytes)
+        time_ms = verified.fresh_time_ms
+        if time_ms is None or time_ms < before.time_ms:
+            return replace(before, note=verified.note_bytes)
+        return _see_fresh(verified.note_bytes, time_ms, moment)
 
     def _verify_continuation(self, size: int, root_hash: bytes, proof: Sequence[bytes]) -> None:
         held = self._head

@@ -33,7 +33,7 @@ from tests.fakes.system import System, ask, policy_event
 
 PATIENCE_SECONDS = 60.0
 SIMULATED_MS = 600_000
-LONG_SECONDS = 150
+LONG_SECONDS = 30
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def test_garbage_gives_a_value_or_an_error_of_ours(name: str, data: bytes) -> No
     give(PARSERS[name].parse, data)
 
 
-@pytest.mark.long(seconds=120)
+@pytest.mark.long(seconds=8)
 @pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=3_000)
 @given(steps=changes)

@@ -308,3 +308,47 @@ async def test_two_sidecars_that_were_shown_different_histories_hold_the_proof()
     one, two = (verify_checkpoint(note, TRUST, None).checkpoint for note in checkpoints)
     assert one.size == two.size
     assert one.root_hash != two.root_hash
+
+
+HOUR_MS = 3_600_000
+
+
+async def test_sidecar_clock_set_back_denies_and_recovers_with_the_clock(short_directory: Path) -> None:
+    async with attacked(short_directory) as system:
+        assert (await system.reason("nobody")).startswith("ALLOW")
+        system.clock.set_wall(START_MS - 6 * HOUR_MS)
+        assert await system.reason("nobody") == "DENY CACHE_TOO_STALE"
+        system.clock.set_wall(START_MS + 1_000)
+        assert (await system.reason("nobody")).startswith("ALLOW")
+
+
+async def test_sidecar_clock_set_forward_finds_every_checkpoint_too_old(short_directory: Path) -> None:
+    async with attacked(short_directory) as system:
+        system.clock.set_wall(START_MS + TOO_LONG_MS)
+        system.log.append(denial("eve"))
+        system.feed.play(from_where_it_is(system.log))
+        assert await system.sidecar.cache.wait_for_size(system.log.size, PATIENCE_SECONDS)
+        assert await system.reason("nobody") == "DENY CACHE_TOO_STALE"
+
+
+@pytest.mark.parametrize("hours", [1, 6, 24 * 365])
+async def test_feed_clock_set_forward_is_refused_and_the_sidecar_ages_on_its_own(
+    short_directory: Path, hours: int
+) -> None:
+    async with attacked(short_directory) as system:
+        ahead = system.log.heartbeat(time_ms=START_MS + hours * HOUR_MS)
+        system.feed.play(lambda _: [ahead])
+        await system.expect_refusal("CHECKPOINT_FROM_FUTURE")
+        await system.expect_old_answers_that_age()
+
+
+async def test_feed_clock_set_back_makes_nothing_fresher(short_directory: Path) -> None:
+    async with attacked(short_directory) as system:
+        behind = system.log.heartbeat(time_ms=START_MS - 6 * HOUR_MS)
+        frame = replace(grown(system.log), checkpoint_note=system.log.checkpoint(time_ms=START_MS - 6 * HOUR_MS))
+        system.feed.play(lambda _: [behind, frame])
+        assert await system.sidecar.cache.wait_for_size(system.log.size, PATIENCE_SECONDS)
+        # Its opt-outs count all the same, and the age goes on from the newest time that was known.
+        assert await system.reason("eve") == "DENY GLOBAL_OPT_OUT"
+        system.clock.advance(TOO_LONG_MS)
+        assert await system.reason("nobody") == "DENY CACHE_TOO_STALE"

@@ -10,6 +10,7 @@ import pytest
 import typer
 from consentry_client.testing import FakeSidecar
 
+from consent import receipt
 from consent.errors import ConsentError
 from consent.event import EventType
 from consent.eventlog.errors import EventLogError
@@ -85,8 +86,8 @@ def known_names() -> set[str]:
     roots = (ConsentError, EventLogError, PolicyError, HostingError, SidecarError, FeedError)
     reasons = {error.reason for root in roots for error in with_subclasses(root)}
     enumerated = {member.name for names in (Effect, Reason, EventType, Kind, SyncState) for member in names}
-    # Imported for what it adds to the feed's errors.
-    assert sync_errors.LogFork.reason in reasons
+    # Imported for what they add to the errors.
+    assert {sync_errors.LogFork.reason, receipt.MalformedReceipt.reason} <= reasons
     return reasons | enumerated | {code.name for code in grpc.StatusCode}
 
 
