@@ -103,6 +103,18 @@ class EntryUnknown(FeedError):
     reason = "ENTRY_UNKNOWN"
 
 
+class KeyEpochConflict(FeedError):
+    """The key epoch asked for is not the next one. Expected where somebody else was faster."""
+
+    reason = "KEY_EPOCH_CONFLICT"
+
+
+class SubjectKeyUnusable(FeedError):
+    """The key file of the next key epoch cannot be made or read; nothing changed."""
+
+    reason = "SUBJECT_KEY_UNUSABLE"
+
+
 class SidecarNotPermitted(FeedError):
     """The certificate does not name this sidecar."""
 

@@ -4,17 +4,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from consent.key_ring import commit_key
+from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
 from feed.config import FeedSettings, Method
-from feed.grpc_api import feed_service, intake_service, policy_service
+from feed.grpc_api import feed_service, intake_service, policy_service, subject_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
 from feed.intake.recorder import Recorder
@@ -22,9 +22,10 @@ from feed.intake.sources import Source
 from feed.log_store.sqlite import LogIdentity, SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
-from feed.sequencer import Sequencer, SequencerLimits
-from feed.signing.key_store import FeedKeys, load_keys
+from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
+from feed.signing.key_store import FeedKeys, load_keys, prepare_subject_key
 from feed.signing.log_signer import LogSigner
+from feed.signing.subject_keys import SubjectKeys
 from feed.snapshots import FileSnapshots
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.clock import Clock, SystemClock
@@ -85,6 +86,13 @@ class _Listener:
     reflect: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenLog:
+    log: Sequencer
+    sources: feed_service.FeedSources
+    subjects: subject_service.SubjectService
+
+
 @asynccontextmanager
 async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningFeed]:
     """Start a feed, and stop it with everything accepted committed.
@@ -99,7 +107,8 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        log, sources = await _open_log(stack, settings, keys, clock)
+        opened = await _open_log(stack, settings, keys, clock)
+        log, sources = opened.log, opened.sources
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
             sources,
@@ -111,22 +120,24 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, log, sync_service, sources.progress, keys, clock)
+        listeners = _make_listeners(settings, opened, sync_service, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
         yield RunningFeed(log, addresses)
 
 
-async def _open_log(
-    stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock
-) -> tuple[Sequencer, feed_service.FeedSources]:
+async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock) -> "_OpenLog":
     """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
     signer = LogSigner(keys.log_key, keys.cosigner_key)
     identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
     store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
     stack.push_async_callback(store.close)
-    log = _make_sequencer(settings, store, signer, keys, clock)
+    subject_keys = SubjectKeys(
+        (keys.subject_key, *keys.later_subject_keys),
+        partial(prepare_subject_key, settings.event_log.keys_directory),
+    )
+    log = _make_sequencer(settings, store, signer, subject_keys, clock)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -142,30 +153,36 @@ async def _open_log(
     await progress.load()
     stack.push_async_callback(progress.close)
     proofs = LogTree(store, lambda: log.head)
-    return log, feed_service.FeedSources(
-        log, snapshots, proofs, lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY), progress, clock
+
+    def key_ring() -> KeyRing:
+        ring = keys.key_ring(clock.now_ms() // MS_PER_DAY)
+        return replace(ring, subject_keys=subject_keys.begun(log.head.tenant))
+
+    subjects = subject_service.SubjectService(
+        log, KeyEpochs(log, store, subject_keys, settings.origin), settings.origin
     )
+    return _OpenLog(log, feed_service.FeedSources(log, snapshots, proofs, key_ring, progress, clock), subjects)
 
 
 def _make_sequencer(
-    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, clock: Clock
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, subject_keys: SubjectKeys, clock: Clock
 ) -> Sequencer:
     limits = SequencerLimits(
         resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
     )
-    commitment = commit_key(keys.subject_key)
-    return Sequencer(store, signer, clock, origin=settings.origin, key_commitment=commitment, limits=limits)
+    return Sequencer(store, signer, clock, origin=settings.origin, subject_keys=subject_keys, limits=limits)
 
 
 def _make_listeners(
     settings: FeedSettings,
-    log: Sequencer,
+    opened: "_OpenLog",
     sync_service: feed_service.FeedServicer,
-    progress: ProgressBook,
     keys: FeedKeys,
     clock: Clock,
 ) -> list[_Listener]:
+    log, progress = opened.log, opened.sources.progress
     publisher = Publisher(log, clock, settings.origin)
+    # Intake speaks of epoch 0, so that a repeated request is the same in any; the log leads tokens on.
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
     administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
@@ -186,8 +203,12 @@ def _make_listeners(
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
-        _handlers(policy_service.policy_handler(administration), intake(_ADMINISTRATOR)),
-        (policy_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        _handlers(
+            policy_service.policy_handler(administration),
+            subject_service.subject_handler(opened.subjects),
+            intake(_ADMINISTRATOR),
+        ),
+        (policy_service.SERVICE_NAME, subject_service.SERVICE_NAME, intake_service.SERVICE_NAME),
         mode=0o600,
         reflect=settings.reflection,
     )

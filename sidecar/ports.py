@@ -126,12 +126,18 @@ class Cache(Protocol):
         """The cluster of a token; memory only."""
         ...
 
-    async def apply(self, batch: VerifiedBatch) -> None:
-        """Keep a batch durably, then put it in force. Raises CacheWriteFailed with nothing changed."""
+    async def apply(self, batch: VerifiedBatch, key_ring: KeyRing | None = None) -> None:
+        """Keep a batch durably, then put it in force. Raises CacheWriteFailed with nothing changed.
+
+        Args:
+            batch: Follows what is held.
+            key_ring: For the head after the batch, where a key epoch begins in it: all that is held changes to the new tokens, in one
+                step with the ring.
+        """
         ...
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot) -> None:
-        """Replace everything held. Raises CacheWriteFailed with nothing changed."""
+    async def load_snapshot(self, snapshot: VerifiedSnapshot, key_ring: KeyRing | None = None) -> None:
+        """Replace everything held, the keys too where a ring is given. Raises CacheWriteFailed with nothing changed."""
         ...
 
     async def save_checkpoint(self, head: LogHead) -> None:

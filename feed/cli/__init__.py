@@ -10,6 +10,7 @@ from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
+from feed.cli.subject_key import rotate_subject_key
 
 app = typer.Typer(
     name="consentry-feed",
@@ -28,6 +29,7 @@ app.command()(serve)
 app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
+app.command("rotate-subject-key")(rotate_subject_key)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
 

@@ -163,7 +163,7 @@ def parse_restriction_request(message_bytes: bytes) -> RecordRestriction:
 
 
 def _read_subject(message: event_pb2.Identifier) -> Subject:
-    return Subject(message.namespace, message.value, message.token)
+    return Subject(message.namespace, message.value, message.token, message.key_epoch)
 
 
 _Response = (

@@ -31,12 +31,14 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         PolicyError: StatusCode.INVALID_ARGUMENT,
         MalformedMessage: StatusCode.INVALID_ARGUMENT,
         # The log's state forbids it: somebody must change something first.
+        errors.SubjectKeyUnusable: StatusCode.FAILED_PRECONDITION,
         errors.NoPolicy: StatusCode.FAILED_PRECONDITION,
         errors.ClusterTooLarge: StatusCode.FAILED_PRECONDITION,
         LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
         LogFork: StatusCode.FAILED_PRECONDITION,
         # Somebody else was faster: read again and decide anew.
         errors.PolicyConflict: StatusCode.ABORTED,
+        errors.KeyEpochConflict: StatusCode.ABORTED,
         # For now: the same request may pass later.
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,

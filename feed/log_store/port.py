@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from consent.eventlog.merkle import Frontier, Node
 from consent.tenant_state import EMPTY_TENANT, TenantState
+from consent.vocabulary.subject import Rekeyer
 from feed.ports import Accepted, StoredEntry
 
 EMPTY_STATE_SUM = bytes(32)
@@ -81,6 +82,7 @@ class Batch:
         nodes: Every node of the tree that they complete.
         changes: To the folded state.
         requests: Those with an idempotency key.
+        takes_staged_state: What `LogStore.stage_rekeyed` made takes the place of the whole folded state.
     """
 
     before: StoredHead
@@ -89,6 +91,7 @@ class Batch:
     nodes: Sequence[Node]
     changes: ClusterChanges = field(default_factory=ClusterChanges)
     requests: Mapping[RequestName, LoggedRequest] = field(default_factory=dict)
+    takes_staged_state: bool = False
 
 
 class ClusterRow(NamedTuple):
@@ -138,6 +141,21 @@ class LogStore(Protocol):
 
         Raises:
             LogWriteFailed: All of it is there or nothing; `load_head` tells.
+        """
+        ...
+
+    async def stage_rekeyed(self, before: StoredHead, rekeyer: Rekeyer) -> bytes:
+        """Write the folded state in the next key epoch beside the one in force, which stays as it is; returns its sum, 32 bytes.
+
+        Nothing may be committed meanwhile. A crash leaves rows that mean nothing and are removed by the next open.
+
+        Args:
+            before: The head that the state in force is the fold of.
+            rekeyer: Of the next epoch's key.
+
+        Raises:
+            CorruptLog: The stored state is not the fold of the log.
+            LogWriteFailed: Nothing is staged.
         """
         ...
 

@@ -12,12 +12,14 @@ import aiosqlite
 from consent import encoding as wire
 from consent.eventlog.keys import VerifierKey
 from consent.eventlog.proof import root_from_nodes
+from consent.vocabulary.subject import Rekeyer
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
 from feed.log_store.database import Database, write_rows
 from feed.log_store.migrations import migrate
 from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
 from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.staging import drop_staged, stage_rekeyed, take_staged
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
 from feed.ports import StoredEntry
@@ -131,6 +133,12 @@ class SqliteLog:
             await write_rows(connection, "INSERT OR REPLACE INTO cluster VALUES (?, ?)", clusters)
             await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", changes.members.items())
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
+            if batch.takes_staged_state:
+                await take_staged(connection)
+
+    async def stage_rekeyed(self, before: StoredHead, rekeyer: Rekeyer) -> bytes:
+        """See `LogStore`."""
+        return await stage_rekeyed(self._database, self._rows, before, rekeyer)
 
     async def find_requests(self, names: Collection[RequestName]) -> Mapping[RequestName, LoggedRequest]:
         """See `LogStore`."""
@@ -243,6 +251,7 @@ async def _unlock(database: Database, identity: LogIdentity, kek: bytes) -> RowC
     wrap = KeyWrap(kek, context)
     async with database.writing() as connection:
         await migrate(connection)
+        await drop_staged(connection)
         index_key = await _check_identity(connection, identity, kek, wrap)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")
         keys = {

@@ -13,6 +13,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing
 from consent.policy import Policy
 from consent.state import Cluster
@@ -26,9 +27,10 @@ from sidecar.cache.high_water import HighWaterFile
 from sidecar.cache.identity import CacheIdentity
 from sidecar.cache.mark_keeping import MarkKeeper
 from sidecar.cache.opening import Opened, open_or_set_aside
+from sidecar.cache.rekeying import rekey_table
 from sidecar.cache.sealed_secrets import Secrets
 from sidecar.cache.size_waiters import SizeWaiters
-from sidecar.cache.table import Table
+from sidecar.cache.table import BuiltTable, Table
 from sidecar.cache.table_building import build_table, merge_table
 from sidecar.cache.writer import CacheWriter
 from sidecar.errors import CacheError, CacheWriteFailed, CorruptCache
@@ -185,21 +187,50 @@ class EncryptedCache:
         in_force = self._in_force
         return in_force.overlay.get(token) or in_force.table.find(token)
 
-    async def apply(self, batch: VerifiedBatch) -> None:
+    async def apply(self, batch: VerifiedBatch, key_ring: KeyRing | None = None) -> None:
         """Keep a batch durably, then put it in force. A caller that is cancelled does not stop it half-way.
+
+        Args:
+            batch: Follows what is held.
+            key_ring: For the head after the batch, where a key epoch begins in it.
 
         Raises:
             CacheWriteFailed: Nothing changed.
-            ValueError: The batch does not follow what is held: a bug, `trusted_log` has checked it.
+            CorruptCache: A key epoch begins, and the file was changed behind our back; `is_intact` is then false.
+            ValueError: The batch does not follow what is held, or the ring not the batch: a bug, both were checked.
         """
-        await asyncio.shield(self._apply(batch))
+        if current_epoch(batch.head.tenant) > current_epoch(self.head.tenant):
+            await self._apply_epoch(batch, key_ring)
+        else:
+            await asyncio.shield(self._apply(batch))
+
+    async def _apply_epoch(self, batch: VerifiedBatch, key_ring: KeyRing | None) -> None:
+        """Make a generation under the new tokens beside the one in force, then change to it, to the batch and to the ring at once.
+
+        A crash before that leaves the state, the log and the keys before the epoch, which fit each other; after it those of the epoch.
+        """
+        _verify_follows(batch, self.head)
+        if key_ring is None or not key_ring.matches(batch.head.tenant.key_commitments):
+            raise ValueError("the key ring does not fit the batch")
+        async with self._making_generation:
+            before, tenant = self._in_force, batch.head.tenant
+            try:
+                built = BuiltTable(before.table, await self._durable.read_tails())
+                built = await asyncio.to_thread(
+                    rekey_table, built, dict(before.overlay), batch.events, key_ring.subject_keys, tenant.drop_seqs
+                )
+                policy = await asyncio.to_thread(tenant.load_policy)
+                staged = await self._durable.stage(built)
+                await asyncio.shield(self._switch(staged, batch.head, policy, key_ring))
+            except CorruptCache:
+                self._is_intact = False
+                raise
+            await self._durable.clean_up()
 
     async def _apply(self, batch: VerifiedBatch) -> None:
         async with self._changing:
             before, head = self._in_force, batch.head
-            seqs = [logged.seq for logged in batch.events]
-            if not seqs or seqs != list(range(before.head.size + 1, head.size + 1)):
-                raise ValueError("the batch does not follow what is held")
+            _verify_follows(batch, before.head)
             events = ((logged.seq, logged.event) for logged in batch.events)
             changed = fold_events(events, self.find, head.tenant.drop_seqs)
             new_tenant = head.tenant if head.tenant != before.head.tenant else None
@@ -215,8 +246,8 @@ class EncryptedCache:
         self._waiters.announce(head.size)
         await self._marks.keep(self._durable.manifest)
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot) -> None:
-        """Replace everything held by a verified snapshot.
+    async def load_snapshot(self, snapshot: VerifiedSnapshot, key_ring: KeyRing | None = None) -> None:
+        """Replace everything held by a verified snapshot, in one step with the key ring where one is given.
 
         Raises:
             CacheWriteFailed: Nothing changed.
@@ -226,12 +257,15 @@ class EncryptedCache:
             built = await asyncio.to_thread(build_table, snapshot.records)
             policy = await asyncio.to_thread(snapshot.head.tenant.load_policy)
             staged = await self._durable.stage(built)
-            await asyncio.shield(self._switch_to_snapshot(staged, snapshot.head, policy))
+            await asyncio.shield(self._switch(staged, snapshot.head, policy, key_ring))
             await self._durable.clean_up()
 
-    async def _switch_to_snapshot(self, staged: StagedTable, head: LogHead, policy: Policy | None) -> None:
+    async def _switch(
+        self, staged: StagedTable, head: LogHead, policy: Policy | None, key_ring: KeyRing | None
+    ) -> None:
         async with self._changing:
-            await self._durable.switch(staged, head, head.size)
+            # Checks see the table, the log and the keys before it, or those after it: nothing waits once it is durable.
+            await self._durable.switch(staged, head, head.size, key_ring)
             self._in_force = _InForce(staged.built.table, {}, 0, head, policy)
             self._merge_at_size = head.size + self._merge_after_entries
             self._is_intact = True
@@ -342,6 +376,12 @@ class EncryptedCache:
                 return
             self._is_checkpoint_pending = self._in_force.head.checkpoint is not checkpoint
         await self._marks.keep(self._durable.manifest)
+
+
+def _verify_follows(batch: VerifiedBatch, head: LogHead) -> None:
+    seqs = [logged.seq for logged in batch.events]
+    if not seqs or seqs != list(range(head.size + 1, batch.head.size + 1)):
+        raise ValueError("the batch does not follow what is held")
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consent.errors import ConsentError
 from consent.event import FIRST_INFORMATIVE_TYPE
+from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing, open_key_ring
 from hosting.clock import Clock
 from sidecar.errors import FeedUnavailable, FollowerFault, KeyRingRejected, SidecarError
@@ -139,10 +140,12 @@ class Follower:
 
     async def _apply(self, batch: VerifiedBatch, stream: FeedStream) -> None:
         """Verify (done), commit, swap, acknowledge: a crash before the commit costs nothing, after it only the acknowledgement."""
-        commitments = self._cache.head.tenant.key_commitments
-        await self._cache.apply(batch)
+        before, after = self._cache.head.tenant, batch.head.tenant
+        begins_epoch = current_epoch(after) > current_epoch(before)
+        # What is held is answered from, under its own keys, until it is there under the new one.
+        await self._cache.apply(batch, await self._fetch_ring(after.key_commitments) if begins_epoch else None)
         self._trusted.advance(batch.head)
-        if batch.head.tenant.key_commitments != commitments:
+        if after.key_commitments != before.key_commitments and not begins_epoch:
             await self._refresh_keys()
         # Receipts about receipts would never end: only what changes answers is acknowledged.
         if any(event.event_bytes[1] < FIRST_INFORMATIVE_TYPE for event in batch.events):
@@ -153,7 +156,10 @@ class Follower:
         # Many records take their time, in which checks go on.
         moment = observe(self._clock, self._boot_id)
         snapshot = await asyncio.to_thread(self._trusted.receive_snapshot, wire, moment)
-        await self._cache.load_snapshot(snapshot)
+        commitments, ring = snapshot.head.tenant.key_commitments, self._cache.key_ring
+        if commitments and (ring is None or not ring.matches(commitments)):
+            ring = await self._fetch_ring(commitments)
+        await self._cache.load_snapshot(snapshot, ring)
         self._trusted.advance(snapshot.head)
         await self._refresh_keys()
 
@@ -176,6 +182,10 @@ class Follower:
         commitments = self._cache.head.tenant.key_commitments
         if not commitments or _is_sufficient(self._cache.key_ring, commitments, self._today()):
             return
+        await self._cache.save_key_ring(await self._fetch_ring(commitments))
+
+    async def _fetch_ring(self, commitments: tuple[bytes, ...]) -> KeyRing:
+        """The key ring for a log that commits to these keys; the feed's may be of an epoch that has not come here yet."""
         private_key = X25519PrivateKey.from_private_bytes(self._cache.private_key)
         sealed = await self._feed.fetch_keys(private_key.public_key().public_bytes_raw())
         identity = self._identity
@@ -183,9 +193,10 @@ class Follower:
             ring = open_key_ring(sealed, private_key, tenant=identity.tenant, sidecar_id=identity.sidecar_id)
         except ConsentError as error:
             raise KeyRingRejected(error.reason) from None
-        if not ring.matches(commitments):
+        fitting = ring.fit(commitments)
+        if fitting is None:
             raise KeyRingRejected("the subject keys are not those that the log commits to")
-        await self._cache.save_key_ring(ring)
+        return fitting
 
     def _note_failure(self, error: SidecarError) -> None:
         is_absence = isinstance(error, FeedUnavailable)

@@ -26,6 +26,7 @@ from consent.eventlog.errors import EventLogError
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.proof import verify_consistency, verify_inclusion
 from consent.eventlog.trust import Trust
+from consent.key_epoch import current_epoch
 from consent.policy import PolicyError
 from consent.state_record import StateHasher, parse_cluster, parse_tenant, split_records
 from consent.tenant_state import TenantState, fold_tenant_event
@@ -282,14 +283,9 @@ def _fold_tenant(tenant: TenantState, event: Event, seq: int) -> TenantState:
 
 
 def _verify_epoch(event: Event, tenant: TenantState, seq: int) -> None:
-    """Refuse tokens of another key epoch than the one in force, and a second epoch at all.
-
-    Nothing here re-keys what is held yet, and under another key nobody would be found: an opt-out would read as nothing known.
-    """
-    if len(tenant.key_commitments) > 1:
-        raise EntryRejected(f"entry {seq}: a second key epoch, which this version cannot follow")
-    if isinstance(event, _TOKEN_EVENTS) and event.key_epoch != 0:
-        raise EntryRejected(f"entry {seq}: tokens of another key epoch")
+    """Refuse tokens of another key epoch than the one in force: nobody would be found under them."""
+    if isinstance(event, _TOKEN_EVENTS) and event.key_epoch != current_epoch(tenant):
+        raise EntryRejected(f"entry {seq}: tokens of another key epoch than the log's")
 
 
 def _hash_state(snapshot: WireSnapshot) -> tuple[list[bytes], TenantState, bytes]:
@@ -312,6 +308,4 @@ def _hash_state(snapshot: WireSnapshot) -> tuple[list[bytes], TenantState, bytes
         state_root_hash = hasher.finish(tenant)
     except (ConsentError, PolicyError) as error:
         raise SnapshotRejected(f"state: {error.reason}") from None
-    if len(tenant.key_commitments) > 1:
-        raise SnapshotRejected("state: a second key epoch, which this version cannot follow")
     return records, tenant, state_root_hash

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consent.event import DirectiveEvent, Event, LinkEvent, ReceivedEvent, UnlinkEvent, parse_event
+from consent.event import DirectiveEvent, Event, KeyEpochEvent, LinkEvent, ReceivedEvent, UnlinkEvent, parse_event
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.trust import Trust, TrustedKey
-from consent.key_ring import commit_key
+from consent.key_epoch import rekey_clusters
 from consent.policy import format_policy, policy_from_mapping
 from consent.state import Cluster, fold_event
 from consent.state_record import parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
+from consent.vocabulary.subject import Rekeyer
 from feed.log_store.port import LogStore
 from feed.log_store.sqlite import LogIdentity, SqliteLog
 from feed.ports import FeedHead, IdempotencyKey, StoredEntry, Submission
-from feed.sequencer import Sequencer, SequencerLimits
+from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys
 from feed.signing.log_signer import LogSigner
+from feed.signing.subject_keys import SubjectKeys
 from tests.fakes.clock import FakeClock
 
 ORIGIN = "log.example.com/acme"
@@ -55,6 +57,8 @@ def make_keys(name: str = "feed") -> FeedKeys:
 
 
 KEYS = make_keys()
+#: Of as many key epochs as a test begins; the log says which of them have begun.
+SUBJECT_KEYS = (KEYS.subject_key, *(seed(f"feed/subject-{epoch}") for epoch in range(1, 4)))
 SIGNER = LogSigner(KEYS.log_key, KEYS.cosigner_key)
 TRUST = Trust(
     tenant=TENANT,
@@ -114,7 +118,7 @@ async def open_store(directory: Path) -> SqliteLog:
 
 
 def make_sequencer(store: LogStore, clock: FakeClock, limits: SequencerLimits = LIMITS) -> Sequencer:
-    return Sequencer(store, SIGNER, clock, origin=ORIGIN, key_commitment=commit_key(KEYS.subject_key), limits=limits)
+    return Sequencer(store, SIGNER, clock, origin=ORIGIN, subject_keys=SubjectKeys(SUBJECT_KEYS), limits=limits)
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,13 @@ class OpenLog:
         store: Its file.
         sequencer: The log itself.
         clock: Its time.
+        key_epochs: Begins key epochs.
     """
 
     store: SqliteLog
     sequencer: Sequencer
     clock: FakeClock
+    key_epochs: KeyEpochs
 
 
 @asynccontextmanager
@@ -141,7 +147,7 @@ async def open_log(directory: Path, limits: SequencerLimits = LIMITS) -> AsyncIt
         sequencer = make_sequencer(store, clock, limits)
         await sequencer.start()
         try:
-            yield OpenLog(store, sequencer, clock)
+            yield OpenLog(store, sequencer, clock, KeyEpochs(sequencer, store, SubjectKeys(SUBJECT_KEYS), ORIGIN))
         finally:
             await sequencer.close()
     finally:
@@ -176,6 +182,8 @@ def fold_entries(entries: Sequence[StoredEntry]) -> tuple[dict[bytes, Cluster], 
         event: Event = parse_event(entry.event_bytes)
         clusters |= fold_event(event, entry.seq, clusters.get, tenant.drop_seqs)
         tenant = fold_tenant_event(tenant, event, entry.seq)
+        if isinstance(event, KeyEpochEvent) and event.epoch:
+            clusters = rekey_clusters(clusters, Rekeyer(SUBJECT_KEYS[event.epoch]))
     return clusters, tenant
 
 

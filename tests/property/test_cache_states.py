@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from consent.event import Event, KeyEpochEvent, ReceivedEvent
+from consent.event import Event, ReceivedEvent
 from consent.key_ring import KeyRing
-from sidecar.ports import LogHead
+from sidecar.ports import LogHead, VerifiedBatch
 from tests.fakes.cache_place import CachePlace, assert_holds, make_keys
 from tests.fakes.histories import ORIGIN, histories
 from tests.fakes.log_builder import LogBuilder
@@ -46,17 +46,26 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(history=histories(max_size=6).filter(bool))
     def apply(self, history: list[Event]) -> None:
-        self.runner.run(self.cache.apply(self.log.batch(*history)))
+        self.runner.run(self.cache.apply(self.log.batch(*map(self.log.lead, history))))
         self.head = self.log.head()
 
     @rule()
     def apply_entries_that_change_no_cluster(self) -> None:
-        epoch = len(self.log.tenant_state.key_commitments)
-        events = (
-            KeyEpochEvent(origin=ORIGIN, epoch=epoch, key_commitment=bytes([epoch % 256]) * 32),
-            ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1),
+        self.runner.run(
+            self.cache.apply(self.log.batch(ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1)))
         )
-        self.runner.run(self.cache.apply(self.log.batch(*events)))
+        self.head = self.log.head()
+
+    @rule(history=histories(max_size=3), later=histories(max_size=3))
+    def begin_key_epoch(self, history: list[Event], later: list[Event]) -> None:
+        self.runner.run(self.settle())
+        before = self.log.append(*map(self.log.lead, history))
+        epoch = self.log.append(self.log.next_epoch())
+        after = self.log.append(*map(self.log.lead, later))
+        ring = self.log.key_ring()
+        self.runner.run(self.cache.apply(VerifiedBatch([*before, *epoch, *after], self.log.head()), ring))
+        if len(self.log.tenant_state.key_commitments) > 1:
+            self.key_ring = ring
         self.head = self.log.head()
 
     @rule()
@@ -82,7 +91,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(history=histories(max_size=6).filter(bool))
     def load_snapshot(self, history: list[Event]) -> None:
-        self.log.append(*history)
+        self.log.append(*map(self.log.lead, history))
         self.runner.run(self.cache.load_snapshot(self.log.snapshot()))
         self.head = self.log.head()
 
