@@ -7,7 +7,16 @@ state that the log's later STATE_ROOTs commit to.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from consent.event import DirectiveEvent, Event, FactEvent, LinkEvent, OverrideEvent, RestrictionEvent, UnlinkEvent
+from consent.event import (
+    DirectiveEvent,
+    ErasureEvent,
+    Event,
+    FactEvent,
+    LinkEvent,
+    OverrideEvent,
+    RestrictionEvent,
+    UnlinkEvent,
+)
 from consent.state import Cluster, Link, Member
 from consent.state_record import format_cluster, parse_cluster
 from consent.tenant_state import TenantState
@@ -62,6 +71,9 @@ def rekey_event(event: Event, rekeyer: Rekeyer) -> Event:
         case LinkEvent() | UnlinkEvent():
             left, right = rekeyer.rekey(event.left), rekeyer.rekey(event.right)
             return replace(event, key_epoch=event.key_epoch + 1, left=left, right=right)
+        case ErasureEvent():
+            tokens = tuple(sorted(map(rekeyer.rekey, event.tokens)))
+            return replace(event, key_epoch=event.key_epoch + 1, tokens=tokens)
         case _:
             return event
 

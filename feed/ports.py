@@ -18,9 +18,10 @@ class StoredEntry:
     Attributes:
         seq: Its place, from 1.
         type_byte: Type of the event.
-        opening: 32 random bytes.
-        event_bytes: Canonical event bytes.
+        opening: 32 random bytes; empty once the payload was erased.
+        event_bytes: Canonical event bytes; empty once the payload was erased.
         traceparent: W3C trace context of the request, or empty.
+        commitment: 32 bytes that the leaf is made of, where the payload was erased; empty otherwise.
     """
 
     seq: int
@@ -28,6 +29,7 @@ class StoredEntry:
     opening: bytes
     event_bytes: bytes
     traceparent: str = ""
+    commitment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,15 @@ class FeedHead:
         checkpoint_note: Newest signed checkpoint for that size.
         checkpoint_time_ms: Unix ms of its cosignature.
         tenant: Policy and key commitments at that size.
+        last_erasure_seq: Of the newest ERASURE that this process has logged, 0 for none: older entries may have lost their payload with
+            it, and what was kept of them in memory is no longer to be used.
     """
 
     frontier: Frontier = field(default_factory=Frontier)
     checkpoint_note: bytes = b""
     checkpoint_time_ms: int = 0
     tenant: TenantState = EMPTY_TENANT
+    last_erasure_seq: int = 0
 
     @property
     def size(self) -> int:

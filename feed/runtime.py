@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
 from feed.config import FeedSettings, Method
+from feed.erasure import Eraser
 from feed.grpc_api import feed_service, intake_service, policy_service, subject_service
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
@@ -158,8 +159,14 @@ async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKey
         ring = keys.key_ring(clock.now_ms() // MS_PER_DAY)
         return replace(ring, subject_keys=subject_keys.begun(log.head.tenant))
 
+    publisher = Publisher(log, clock, settings.origin)
     subjects = subject_service.SubjectService(
-        log, KeyEpochs(log, store, subject_keys, settings.origin), settings.origin
+        log,
+        KeyEpochs(log, store, subject_keys, settings.origin),
+        Eraser(log, store, subject_keys, publisher, snapshots.discard),
+        Tokeniser((keys.subject_key,)),
+        origin=settings.origin,
+        source=_ADMINISTRATOR.name,
     )
     return _OpenLog(log, feed_service.FeedSources(log, snapshots, proofs, key_ring, progress, clock), subjects)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from consent.event import Event
+from consent.event import FIRST_INFORMATIVE_TYPE, Event
 from consent.eventlog.merkle import Frontier
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -57,11 +57,16 @@ EMPTY_HEAD = LogHead(Frontier())
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event at its place in the log, with its canonical bytes."""
+    """An event at its place in the log, with its canonical bytes; an `ErasedEvent` has none."""
 
     seq: int
     event: Event
     event_bytes: bytes
+
+    @property
+    def changes_answers(self) -> bool:
+        """Whether it is folded."""
+        return bool(self.event_bytes) and self.event_bytes[1] < FIRST_INFORMATIVE_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +216,15 @@ class WireEntry:
 
     Attributes:
         type_byte: As stated beside the payload.
-        opening: 32 bytes.
-        event_bytes: Canonical event bytes.
+        opening: 32 bytes; empty once the payload was erased.
+        event_bytes: Canonical event bytes; empty once the payload was erased.
+        commitment: 32 bytes, for an entry without payload only.
     """
 
     type_byte: int
     opening: bytes
     event_bytes: bytes
+    commitment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

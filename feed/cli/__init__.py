@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from feed.cli.erase import erase
 from feed.cli.imports import import_file
 from feed.cli.policy import policy_app
 from feed.cli.record import record_app
@@ -29,6 +30,7 @@ app.command()(serve)
 app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
+app.command()(erase)
 app.command("rotate-subject-key")(rotate_subject_key)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")

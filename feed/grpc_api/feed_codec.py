@@ -17,6 +17,7 @@ def encode_entry(entry: StoredEntry) -> event_pb2.Entry:
         opening=entry.opening,
         event_bytes=entry.event_bytes,
         traceparent=entry.traceparent,
+        commitment=entry.commitment,
     )
 
 

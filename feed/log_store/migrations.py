@@ -14,6 +14,7 @@ APPLICATION_ID: Final = 0x436F6E73
 #: * `entry.sealed`: opening, event bytes and traceparent; an erasure takes it away and leaves the row.
 #: * `node.position`: a node's in-order number, so that a growing tree only appends (`feed.log_store.tree`).
 #: * `cluster`: one row for each person; `member` leads from every further token of a linked person to that row.
+#: * `erasure`: the commitment of an entry whose payload is gone: what its leaf is made of.
 #: * `request`: under a keyed hash, since a source may build its idempotency keys from identifiers.
 _STEPS: Final = (
     (
@@ -38,6 +39,7 @@ _STEPS: Final = (
             applied_at_ms INTEGER NOT NULL, received_at_ms INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    ("CREATE TABLE erasure (seq INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT",),
 )
 SCHEMA_VERSION: Final = len(_STEPS)
 

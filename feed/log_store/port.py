@@ -1,7 +1,7 @@
 """What the sequencer, the snapshots and the proofs expect of a store, whatever keeps it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from consent.eventlog.merkle import Frontier, Node
@@ -83,6 +83,7 @@ class Batch:
         changes: To the folded state.
         requests: Those with an idempotency key.
         takes_staged_state: What `LogStore.stage_rekeyed` made takes the place of the whole folded state.
+        erased: Entries from before, with their payload, of which only type and commitment stay.
     """
 
     before: StoredHead
@@ -92,6 +93,17 @@ class Batch:
     changes: ClusterChanges = field(default_factory=ClusterChanges)
     requests: Mapping[RequestName, LoggedRequest] = field(default_factory=dict)
     takes_staged_state: bool = False
+    erased: Sequence[StoredEntry] = ()
+
+    def with_change(self, staged_state_sum: bytes, erased: Sequence[StoredEntry]) -> "Batch":
+        """The batch with what it changes beyond its events.
+
+        Args:
+            staged_state_sum: Of the staged state that takes the place of the one in force; empty for none.
+            erased: As the attribute.
+        """
+        head = replace(self.head, state_sum=staged_state_sum) if staged_state_sum else self.head
+        return replace(self, head=head, takes_staged_state=bool(staged_state_sum), erased=erased)
 
 
 class ClusterRow(NamedTuple):

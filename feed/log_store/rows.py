@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from consent.errors import ConsentError
 from consent.eventlog.errors import MalformedFrontier
-from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
+from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, commit, parse_frontier
 from consent.state_record import format_tenant, parse_tenant
 from feed.errors import CorruptLog
 from feed.log_store.port import LoggedRequest, RequestName, StoredHead
@@ -47,9 +47,17 @@ class RowCodec:
         place = _ENTRY.pack(b"e", entry.seq, entry.type_byte)
         return entry.seq, entry.type_byte, self._sealer.seal(place, payload)
 
+    def erasure_row(self, entry: StoredEntry) -> Row:
+        """(seq, sealed): what stays of an entry whose payload is taken away."""
+        place = _ENTRY.pack(b"x", entry.seq, entry.type_byte)
+        return entry.seq, self._sealer.seal(place, commit(entry.opening, entry.event_bytes))
+
     def read_entry(self, row: Row) -> StoredEntry:
-        """The entry of an `entry_row`; raises CorruptLog."""
+        """The entry of an `entry_row`, followed by the sealed value of its `erasure_row` or None; raises CorruptLog."""
         seq, type_byte = read_number(row[0], "seq"), read_number(row[1], "type", 0xFF)
+        if row[2] is None:
+            commitment = self._sealer.open(_ENTRY.pack(b"x", seq, type_byte), row[3])
+            return StoredEntry(seq, type_byte, b"", b"", commitment=commitment)
         payload = self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2])
         opening, length = _PAYLOAD.unpack_from(payload)
         end = _PAYLOAD.size + length

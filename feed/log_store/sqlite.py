@@ -123,6 +123,7 @@ class SqliteLog:
         nodes = [(node_position(level, index), node_hash) for level, index, node_hash in batch.nodes]
         clusters = [rows.cluster_row(first_token, record) for first_token, record in changes.records.items()]
         requests = [rows.request_row(name, request) for name, request in batch.requests.items()]
+        erasures, erased_seqs = map(rows.erasure_row, batch.erased), [entry.seq for entry in batch.erased]
         async with self._database.writing() as connection:
             # The head first: another writer's commit is met before anything else was written.
             await self._write_head(connection, batch)
@@ -133,6 +134,9 @@ class SqliteLog:
             await write_rows(connection, "INSERT OR REPLACE INTO cluster VALUES (?, ?)", clusters)
             await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", changes.members.items())
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
+            await write_rows(connection, "INSERT INTO erasure VALUES (?, ?)", erasures)
+            # The row's old bytes are overwritten (secure_delete), the write-ahead log's by the next `settle`.
+            await write_rows(connection, "UPDATE entry SET sealed = NULL WHERE seq = ?", _singles(erased_seqs))
             if batch.takes_staged_state:
                 await take_staged(connection)
 
@@ -185,7 +189,8 @@ class SqliteLog:
             last_seq = _last_within_limit(sizes)
             found = await _fetch(
                 connection,
-                "SELECT seq, type, sealed FROM entry WHERE seq BETWEEN ? AND ? ORDER BY seq",
+                "SELECT entry.seq, type, entry.sealed, erasure.sealed FROM entry LEFT JOIN erasure USING (seq) "
+                "WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq",
                 (from_seq, last_seq),
             )
         entries = [self._rows.read_entry(row) for row in found]
@@ -296,7 +301,7 @@ def _fill_up(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
         yield chunk + chunk[-1:] * (count - len(chunk))
 
 
-def _singles(values: Collection[bytes]) -> list[tuple[bytes]]:
+def _singles(values: Collection[_Key]) -> list[tuple[_Key]]:
     return [(value,) for value in values]
 
 

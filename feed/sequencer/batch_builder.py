@@ -135,14 +135,8 @@ class BatchBuilder:
             self._known[request.names[-1]] = self._requests[request.names[-1]] = logged
         return accepted
 
-    def build(self, checkpoint_note: bytes, checkpoint_time_ms: int, staged_state_sum: bytes = b"") -> Batch:
-        """The batch, with the signed checkpoint for its size and root.
-
-        Args:
-            checkpoint_note: For size and root.
-            checkpoint_time_ms: Of its cosignature.
-            staged_state_sum: Of the staged state, if that takes the place of the one in force; empty if not.
-        """
+    def build(self, checkpoint_note: bytes, checkpoint_time_ms: int) -> Batch:
+        """The batch, with the signed checkpoint for its size and root."""
         changes, state_sum = self._state.finish(self._before.state_sum)
         head = StoredHead(
             version=self._before.version + 1,
@@ -150,10 +144,9 @@ class BatchBuilder:
             checkpoint_note=checkpoint_note,
             checkpoint_time_ms=checkpoint_time_ms,
             tenant=self._tenant,
-            state_sum=staged_state_sum or state_sum,
+            state_sum=state_sum,
         )
-        is_staged = bool(staged_state_sum)
-        return Batch(self._before, head, self._entries, self._nodes, changes, self._requests, is_staged)
+        return Batch(self._before, head, self._entries, self._nodes, changes, self._requests)
 
     def _find_repeated(self, request: FormattedRequest) -> Accepted | None:
         idempotency = request.submission.idempotency

@@ -6,7 +6,7 @@ from consent.event import KeyEpochEvent
 from consent.key_epoch import current_epoch
 from feed.errors import KeyEpochConflict, SubjectKeyUnusable
 from feed.log_store.port import LogStore, StoredHead
-from feed.sequencer.sequencer import FEED_SOURCE, Sequencer, StagedEvent
+from feed.sequencer.sequencer import FEED_SOURCE, LoneChange, Sequencer
 from feed.signing.subject_keys import SubjectKeys
 from hosting.errors import HostingError
 
@@ -58,7 +58,7 @@ class KeyEpochs:
         if epoch and epoch == current_epoch(self._sequencer.head.tenant):
             return EpochBegun(epoch, 0, await self._store.count_subjects())
 
-        async def rekey(head: StoredHead) -> StagedEvent:
+        async def rekey(head: StoredHead) -> LoneChange:
             if epoch != current_epoch(head.tenant) + 1:
                 raise KeyEpochConflict(f"epoch: the log is in epoch {current_epoch(head.tenant)}")
             # 1. The key, durable before the log commits to it. A crash from here on leaves a key that the next attempt takes.
@@ -71,7 +71,7 @@ class KeyEpochs:
             # 3. Both take effect with the commit.
             commitment = self._subject_keys.commitment(epoch)
             event = KeyEpochEvent(origin=self._origin, source=FEED_SOURCE, epoch=epoch, key_commitment=commitment)
-            return StagedEvent(event, state_sum)
+            return LoneChange((event,), staged_state_sum=state_sum)
 
         lone = await self._sequencer.append_alone(rekey)
         return EpochBegun(epoch, lone.entry.seq, await self._store.count_subjects())

@@ -54,7 +54,7 @@ class LoneEntry:
 
     Attributes:
         before: The head that it was added to.
-        entry: The entry.
+        entry: The entry; the last of several.
         after: The head that ends with it: its checkpoint is for exactly that size.
     """
 
@@ -64,16 +64,18 @@ class LoneEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class StagedEvent:
-    """An event whose commit puts the staged state in the place of the one in force.
+class LoneChange:
+    """Events whose commit changes more than what they fold to.
 
     Attributes:
-        event: To be logged.
-        state_sum: Sum of the staged state, 32 bytes.
+        events: To be logged.
+        staged_state_sum: Sum of the staged state, 32 bytes, which takes the place of the one in force; empty for none.
+        erased: Entries that lose their payload.
     """
 
-    event: Event
-    state_sum: bytes
+    events: Sequence[Event]
+    staged_state_sum: bytes = b""
+    erased: Sequence[StoredEntry] = ()
 
 
 class Sequencer:
@@ -111,6 +113,7 @@ class Sequencer:
         self._head = FeedHead()
         self._policy: Policy | None = None
         self._recent = RecentEntries()
+        self._last_erasure_seq = 0
         self._waiting = WaitingRequests(self._limits.max_waiting_requests)
         self._wake = asyncio.Event()
         # Held while a batch, a lone entry or a checkpoint is made: no two of them overlap.
@@ -144,7 +147,7 @@ class Sequencer:
             raise ForeignLog("the subject keys are not those that the log commits to")
         self._take_head(stored)
         if not stored.version:
-            await self._log_lone(self._first_event())
+            await self._log_lone(LoneChange((self._first_event(),)))
         await self.resign_now()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_fresh())]
 
@@ -194,8 +197,8 @@ class Sequencer:
         self._wake.set()
         return await waiting.answer
 
-    async def append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | StagedEvent]]) -> LoneEntry:
-        """Log one event that depends on everything before it.
+    async def append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | LoneChange]]) -> LoneEntry:
+        """Log one event, or several, that depend on everything before them.
 
         Nothing else is logged from the call of `make_event`, with the committed head, to the commit of what it returns. The checkpoint
         is signed anew meanwhile, so that sidecars stay fresh however long it takes.
@@ -270,7 +273,7 @@ class Sequencer:
                 return
             await self.resign_now()
 
-    async def _append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | StagedEvent]]) -> LoneEntry:
+    async def _append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | LoneChange]]) -> LoneEntry:
         async with self._turn:
             await self._settle()
             making = asyncio.ensure_future(make_event(self._stored))
@@ -279,16 +282,15 @@ class Sequencer:
                 if not making.done():
                     self._resign()
             made = making.result()
-            if isinstance(made, StagedEvent):
-                return await self._log_lone(made.event, made.state_sum)
-            return await self._log_lone(made)
+            return await self._log_lone(made if isinstance(made, LoneChange) else LoneChange((made,)))
 
-    async def _log_lone(self, event: Event, staged_state_sum: bytes = b"") -> LoneEntry:
+    async def _log_lone(self, change: LoneChange) -> LoneEntry:
         before = self._stored
-        builder = BatchBuilder(before, {}, {}, self._clock.now_ms())
-        builder.add(format_request(Submission((event,))))
-        batch = await self._commit(builder, staged_state_sum)
-        return LoneEntry(before, batch.entries[0], batch.head)
+        request = format_request(Submission(change.events))
+        builder = await self._start_batch([request])
+        builder.add(request)
+        batch = await self._commit(builder, change)
+        return LoneEntry(before, batch.entries[-1], batch.head)
 
     async def _log_batch(self, taken: list[WaitingRequest]) -> None:
         try:
@@ -344,9 +346,11 @@ class Sequencer:
         events = [self._subject_keys.lead_event(event, self._stored.tenant) for event in submission.events]
         return format_request(replace(submission, events=events))
 
-    async def _commit(self, builder: BatchBuilder, staged_state_sum: bytes = b"") -> Batch:
+    async def _commit(self, builder: BatchBuilder, change: LoneChange | None = None) -> Batch:
         note, time_ms = self._sign(builder.size, builder.root_hash())
-        batch = builder.build(note, time_ms, staged_state_sum)
+        batch = builder.build(note, time_ms)
+        if change is not None:
+            batch = batch.with_change(staged_state_sum=change.staged_state_sum, erased=change.erased)
         try:
             await self._store.commit(batch)
         except LogWriteFailed:
@@ -391,6 +395,9 @@ class Sequencer:
         return is_logged
 
     def _adopt(self, batch: Batch) -> None:
+        if batch.erased:
+            self._last_erasure_seq = batch.head.size
+            self._recent = RecentEntries()
         self._take_head(batch.head)
         self._recent.extend(batch.entries)
         self._notify()
@@ -399,7 +406,9 @@ class Sequencer:
         if head.tenant is not self._stored.tenant:
             self._policy = head.tenant.load_policy()
         self._stored = head
-        self._head = FeedHead(head.frontier, head.checkpoint_note, head.checkpoint_time_ms, head.tenant)
+        self._head = FeedHead(
+            head.frontier, head.checkpoint_note, head.checkpoint_time_ms, head.tenant, self._last_erasure_seq
+        )
 
     def _resign(self) -> None:
         note, time_ms = self._sign(self._head.size, self._head.frontier.root_hash())

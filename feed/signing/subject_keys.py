@@ -58,8 +58,8 @@ class SubjectKeys:
             event = rekey_event(event, rekeyer)
         return event
 
-    def lead_token(self, token: bytes, tenant: TenantState) -> bytes:
-        """The token of the epoch that the log is in, for one of epoch 0."""
-        for rekeyer in self._rekeyers[: current_epoch(tenant)]:
+    def lead_token(self, token: bytes, tenant: TenantState, epoch: int = 0) -> bytes:
+        """The token of the epoch that the log is in, for one of an older epoch."""
+        for rekeyer in self._rekeyers[epoch : current_epoch(tenant)]:
             token = rekeyer.rekey(token)
         return token

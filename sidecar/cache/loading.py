@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consent.errors import ConsentError
+from consent.event import ErasureEvent
 from consent.state import Cluster
 from consent.state_record import parse_tenant
 from consent.tenant_state import TenantState
@@ -50,7 +51,11 @@ _DAMAGE = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheContent:
-    """Everything that an authentic file holds."""
+    """Everything that an authentic file holds.
+
+    Attributes:
+        has_erasure: Somebody was erased since the segments were made, so that what was known of them is still in the file.
+    """
 
     version: int
     generation: Generation
@@ -59,6 +64,7 @@ class CacheContent:
     secrets: Secrets
     table: Table
     overlay: dict[bytes, Cluster]
+    has_erasure: bool
 
 
 def read_cache_file(path: Path, keys: KeyProvider, identity: CacheIdentity) -> CacheContent | int:
@@ -125,11 +131,14 @@ def _read_content(connection: sqlite3.Connection, keys: KeyProvider, identity: C
     # 4. The events since: the same fold as when they came.
     try:
         tenant = parse_tenant(tenant_bytes)
-        events = (entry for delta in _open_deltas(connection, manifest, generation) for entry in parse_delta(delta))
+        deltas = _open_deltas(connection, manifest, generation)
+        events = [entry for delta in deltas for entry in parse_delta(delta)]
         overlay = fold_events(events, table.find, tenant.drop_seqs)
     except ConsentError as error:
         raise CorruptCache(f"what the cache holds cannot be read by this version: {error.reason}") from None
-    return CacheContent(version, generation, manifest, tenant, parse_secrets(secrets_bytes), table, overlay)
+    has_erasure = any(isinstance(event, ErasureEvent) for _, event in events)
+    secrets = parse_secrets(secrets_bytes)
+    return CacheContent(version, generation, manifest, tenant, secrets, table, overlay, has_erasure)
 
 
 def _value(meta: dict[str, bytes], name: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from consent.event import ErasureEvent
 from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -77,6 +78,7 @@ class EncryptedCache:
         self._clock = clock
         self._merge_after_entries = merge_after_entries
         self._merge_at_size = durable.manifest.base_size + merge_after_entries
+        self._has_erasure = False
         self._is_intact = True
         self._is_checkpoint_pending = False
         self._checkpoint_kept_ms = clock.boot_ms()
@@ -132,6 +134,8 @@ class EncryptedCache:
                 await writer.close()
                 raise
             cache = cls(durable, in_force, marks, clock, merge_after_entries)
+            if opened.content is not None and opened.content.has_erasure:
+                cache._merge_soon()
             cache._on_close = stack.pop_all()
             return cache
 
@@ -241,6 +245,8 @@ class EncryptedCache:
             self._in_force = replace(before, added=before.added + added, head=head, policy=policy)
             before.overlay.update(changed)
             self._note_kept_checkpoint()
+            if any(isinstance(logged.event, ErasureEvent) for logged in batch.events):
+                self._merge_soon()
             if head.size >= self._merge_at_size:
                 self._work.set()
         self._waiters.announce(head.size)
@@ -268,6 +274,7 @@ class EncryptedCache:
             await self._durable.switch(staged, head, head.size, key_ring)
             self._in_force = _InForce(staged.built.table, {}, 0, head, policy)
             self._merge_at_size = head.size + self._merge_after_entries
+            self._has_erasure = False
             self._is_intact = True
             self._note_kept_checkpoint()
         self._waiters.announce(head.size)
@@ -283,13 +290,16 @@ class EncryptedCache:
         async with self._making_generation:
             before = self._in_force
             overlay, base_size = dict(before.overlay), before.head.size
+            had_erasure, self._has_erasure = self._has_erasure, False
             try:
                 tails = await self._durable.read_tails()
                 built = await asyncio.to_thread(merge_table, before.table, tails, overlay)
                 staged = await self._durable.stage(built)
                 await asyncio.shield(self._switch_to_merged(staged, overlay, base_size))
-            except CorruptCache:
-                self._is_intact = False
+            except CacheError as error:
+                self._has_erasure |= had_erasure
+                if isinstance(error, CorruptCache):
+                    self._is_intact = False
                 raise
             await self._durable.clean_up()
 
@@ -300,7 +310,7 @@ class EncryptedCache:
             overlay = {token: cluster for token, cluster in now.overlay.items() if merged.get(token) is not cluster}
             added = sum(not table.has(token) for token in overlay)
             self._in_force = replace(now, table=table, overlay=overlay, added=added)
-            self._merge_at_size = base_size + self._merge_after_entries
+            self._merge_at_size = 0 if self._has_erasure else base_size + self._merge_after_entries
         await self._marks.keep(self._durable.manifest, at_once=True)
 
     async def save_checkpoint(self, head: LogHead) -> None:
@@ -345,12 +355,20 @@ class EncryptedCache:
                 async with asyncio.timeout(min(waits_ms) / 1000 if waits_ms else None):
                     await self._work.wait()
 
+    def _merge_soon(self) -> None:
+        """A new generation under a key of its own leaves nothing readable of who was erased in the one before."""
+        self._has_erasure = True
+        self._merge_at_size = 0
+        self._work.set()
+
     async def _merge_or_postpone(self) -> None:
         try:
             await self.merge()
         except CacheError as error:
             _log.error("the cache could not be merged, what it holds is kept: %s", error)
-            self._merge_at_size = self._in_force.head.size + self._merge_after_entries
+            # Tried again with the next batch where somebody waits to be erased.
+            size = self._in_force.head.size
+            self._merge_at_size = size + (1 if self._has_erasure else self._merge_after_entries)
 
     def _checkpoint_due_in_ms(self) -> int:
         return self._checkpoint_kept_ms + CHECKPOINT_INTERVAL_MS - self._clock.boot_ms()

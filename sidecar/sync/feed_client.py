@@ -223,7 +223,7 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
 
 
 def _read_entry(entry: event_pb2.Entry) -> WireEntry:
-    return WireEntry(entry.type, entry.opening, entry.event_bytes)
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, entry.commitment)
 
 
 def _translate(error: grpc.aio.AioRpcError) -> SidecarError:

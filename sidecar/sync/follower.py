@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consent.errors import ConsentError
-from consent.event import FIRST_INFORMATIVE_TYPE
 from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing, open_key_ring
 from hosting.clock import Clock
@@ -148,7 +147,7 @@ class Follower:
         if after.key_commitments != before.key_commitments and not begins_epoch:
             await self._refresh_keys()
         # Receipts about receipts would never end: only what changes answers is acknowledged.
-        if any(event.event_bytes[1] < FIRST_INFORMATIVE_TYPE for event in batch.events):
+        if any(event.changes_answers for event in batch.events):
             await stream.acknowledge(batch.head, self._clock.now_ms())
 
     async def _load_snapshot(self) -> None:

@@ -5,13 +5,15 @@ holds nothing of the refused frame, so a new stream can start from the same head
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from consent.errors import ConsentError
 from consent.event import (
     FIRST_INFORMATIVE_TYPE,
     DirectiveEvent,
+    ErasedEvent,
+    ErasureEvent,
     Event,
     FactEvent,
     LinkEvent,
@@ -60,7 +62,9 @@ MAX_PENDING_ENTRIES = 250_000
 MAX_PENDING_BYTES = 256 * 1024 * 1024
 CLOCK_SKEW_MS = 300_000
 
-_TOKEN_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
+_PERSONAL_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
+_TOKEN_EVENTS = (*_PERSONAL_EVENTS, ErasureEvent)
+_ERASABLE_TYPES = frozenset(event_class.TYPE for event_class in _PERSONAL_EVENTS)
 
 
 class Moment(NamedTuple):
@@ -85,6 +89,8 @@ class _Pending:
     tenant: TenantState
     events: list[LoggedEvent]
     size_bytes: int = 0
+    unexplained: set[int] = field(default_factory=set)
+    """Entries without payload that no ERASURE has named yet."""
 
 
 class TrustedLog:
@@ -121,8 +127,8 @@ class TrustedLog:
     def receive_entries(self, frame: EntriesFrame, moment: Moment) -> VerifiedBatch | None:
         """Verify the next entries.
 
-        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log; 4. the checkpoint's signatures and time; 5. its size and
-        root are what the entries hash to.
+        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log, or stands for one that was erased; 4. the checkpoint's
+        signatures and time; 5. its size and root are what the entries hash to; 6. an ERASURE names each entry without payload.
 
         Returns:
             The batch, once its checkpoint came; None while more of it follows.
@@ -144,11 +150,7 @@ class TrustedLog:
             raise SequenceGap(f"expected entry {expected_seq}, the frame starts at {frame.from_seq}")
         # 3. Entries.
         for seq, entry in enumerate(frame.entries, start=expected_seq):
-            event = self._verify_entry(entry, seq)
-            pending.frontier.append(_leaf_hash(entry))
-            pending.tenant = _fold_tenant(pending.tenant, event, seq)
-            _verify_epoch(event, pending.tenant, seq)
-            pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+            self._take_entry(pending, entry, seq)
         if not frame.checkpoint_note:
             self._pending = pending
             return None
@@ -161,7 +163,21 @@ class TrustedLog:
             )
         if verified.checkpoint.root_hash != pending.frontier.root_hash():
             raise RootMismatch(f"the entries up to {pending.frontier.size} do not hash to the checkpoint's root")
+        # 6. What was taken away must have been taken away by the log itself.
+        if pending.unexplained:
+            raise EntryRejected(f"entry {min(pending.unexplained)}: has no payload, and no later ERASURE names it")
         return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, _see(verified, moment)))
+
+    def _take_entry(self, pending: _Pending, entry: WireEntry, seq: int) -> None:
+        event = self._verify_entry(entry, seq) if entry.event_bytes else _verify_erased(entry, seq)
+        pending.frontier.append(_leaf_hash(entry))
+        pending.tenant = _fold_tenant(pending.tenant, event, seq)
+        _verify_epoch(event, pending.tenant, seq)
+        pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+        if isinstance(event, ErasedEvent):
+            pending.unexplained.add(seq)
+        elif isinstance(event, ErasureEvent):
+            pending.unexplained.difference_update(event.seqs)
 
     def receive_heartbeat(self, frame: HeartbeatFrame, moment: Moment) -> LogHead | None:
         """Verify a checkpoint that comes without entries.
@@ -267,11 +283,19 @@ def _see(verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
     return CheckpointSeen(verified.note_bytes, verified.time_ms, age_ms, moment.boot_ms, moment.boot_id)
 
 
+def _verify_erased(entry: WireEntry, seq: int) -> ErasedEvent:
+    """Refuse an entry without payload that no erasure can have left: what concerns no person is never erased."""
+    if entry.opening or (entry.type_byte < FIRST_INFORMATIVE_TYPE and entry.type_byte not in _ERASABLE_TYPES):
+        raise EntryRejected(f"entry {seq}: has no payload, and cannot have been erased")
+    return ErasedEvent(origin="", type_byte=entry.type_byte)
+
+
 def _leaf_hash(entry: WireEntry) -> bytes:
     try:
-        return hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
+        commitment = commit(entry.opening, entry.event_bytes) if entry.event_bytes else entry.commitment
+        return hash_leaf(leaf_data(entry.type_byte, commitment))
     except ValueError:
-        raise MalformedFrame("entries: an opening has 32 bytes, a type fits a byte") from None
+        raise MalformedFrame("entries: an opening and a commitment have 32 bytes, a type fits a byte") from None
 
 
 def _fold_tenant(tenant: TenantState, event: Event, seq: int) -> TenantState:

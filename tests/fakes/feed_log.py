@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consent.event import DirectiveEvent, Event, KeyEpochEvent, LinkEvent, ReceivedEvent, UnlinkEvent, parse_event
+from consent.event import (
+    DirectiveEvent,
+    ErasureEvent,
+    Event,
+    KeyEpochEvent,
+    LinkEvent,
+    ReceivedEvent,
+    UnlinkEvent,
+    parse_event,
+)
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
@@ -206,6 +215,22 @@ async def verify_everything(store: LogStore) -> list[StoredEntry]:
     found = await store.find_clusters(list(clusters))
     assert {token: parse_cluster(record) for token, record in found.items()} == clusters
     return entries
+
+
+async def verify_erased(store: LogStore) -> None:
+    """Checks a stored log of which payloads were erased: every leaf, the root, and that what is left folds to the stored state."""
+    head, entries = await store.load_head(), await read_all(store)
+    frontier = Frontier()
+    named: set[int] = set()
+    for entry in entries:
+        commitment = entry.commitment or commit(entry.opening, entry.event_bytes)
+        frontier.append(hash_leaf(leaf_data(entry.type_byte, commitment)))
+        event = parse_event(entry.event_bytes) if entry.event_bytes else None
+        named |= set(event.seqs) if isinstance(event, ErasureEvent) else set()
+    assert frontier == head.frontier
+    assert {entry.seq for entry in entries if not entry.event_bytes} == named
+    clusters, tenant = fold_entries([entry for entry in entries if entry.event_bytes])
+    assert (await read_clusters(store), head.tenant) == (clusters, tenant)
 
 
 def verify_note(head: FeedHead) -> None:

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from consent.event import DirectiveEvent, Event, KeyEpochEvent, StateRootEvent, format_event
+from consent.event import (
+    DirectiveEvent,
+    ErasedEvent,
+    ErasureEvent,
+    Event,
+    KeyEpochEvent,
+    StateRootEvent,
+    format_event,
+)
 from consent.eventlog.checkpoint import Checkpoint, sign_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
@@ -85,6 +93,23 @@ class SigningFeed:
         epoch = len(self.subject_keys)
         self.subject_keys.append(key)
         self.append(KeyEpochEvent(origin=ORIGIN, epoch=epoch, key_commitment=commit_key(key)))
+
+    def erase(self, token: bytes, *seqs: int) -> None:
+        """Append an ERASURE that names these entries, and take their payload away."""
+        tokens = (token,)
+        epoch = len(self.subject_keys) - 1
+        self.append(
+            ErasureEvent(origin=ORIGIN, key_epoch=epoch, tokens=tokens, seqs=tuple(seqs), occurred_at_ms=START_MS)
+        )
+        for seq in seqs:
+            self.take_payload(seq)
+
+    def take_payload(self, seq: int) -> None:
+        """Leave of an entry what an erasure leaves."""
+        leaf = self.leaves[seq - 1]
+        commitment = commit(leaf.entry.opening, leaf.entry.event_bytes)
+        leaf.entry = WireEntry(leaf.entry.type_byte, b"", b"", commitment)
+        leaf.event = ErasedEvent(origin="", type_byte=leaf.entry.type_byte)
 
     def lead(self, event: Event) -> Event:
         """An event of epoch 0 in the epoch that the log is in."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from consent.event import KeyEpochEvent, ReceivedEvent, StateRootEvent
+from consent.event import ErasureEvent, KeyEpochEvent, ReceivedEvent, StateRootEvent
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.state import Cluster, Link, Member
 from consent.state_record import (
@@ -53,6 +53,17 @@ def test_receive_entries_batch_in_several_frames_waits_for_its_checkpoint() -> N
     batch = trusted.receive_entries(feed.entries(3, 4), NOW)
     assert batch is not None
     assert len(batch.events) == 4
+
+
+def test_receive_entries_without_payload_get_through_with_the_erasure_that_names_them() -> None:
+    feed = SigningFeed([opt_out(1), opt_out(2), ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1)])
+    feed.erase(opt_out(1).token, 2, 4)
+    trusted = TrustedLog(TRUST, EMPTY_HEAD)
+    assert trusted.receive_entries(replace(feed.entries(1, 3), checkpoint_note=b""), NOW) is None
+    batch = trusted.receive_entries(feed.entries(4), NOW)
+    assert batch is not None
+    assert [logged.changes_answers for logged in batch.events] == [True, False, True, False, True]
+    assert batch.head.frontier.root_hash() == feed.frontier.root_hash()
 
 
 def test_receive_entries_of_the_epoch_that_they_stand_in_get_through() -> None:
@@ -125,6 +136,49 @@ def of_an_older_key_epoch(feed: SigningFeed) -> EntriesFrame:
     return feed.entries()
 
 
+def payload_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.take_payload(2)
+    return feed.entries()
+
+
+def payload_taken_before_its_erasure_comes(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    return feed.entries(1, 3)
+
+
+def payload_taken_of_another_entry(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    feed.take_payload(3)
+    return feed.entries()
+
+
+def payload_taken_after_its_erasure(feed: SigningFeed) -> EntriesFrame:
+    feed.append(ErasureEvent(origin=ORIGIN, tokens=(opt_out(1).token,), seqs=(5,), occurred_at_ms=START_MS))
+    feed.append(opt_out(3))
+    feed.take_payload(5)
+    return feed.entries()
+
+
+def payload_of_the_erasure_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    feed.erase(opt_out(1).token, 4)
+    return feed.entries()
+
+
+def payload_of_a_key_epoch_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 1)
+    return feed.entries()
+
+
+def erased(change: Callable[[WireEntry], WireEntry]) -> Callable[[SigningFeed], EntriesFrame]:
+    def make(feed: SigningFeed) -> EntriesFrame:
+        feed.erase(opt_out(1).token, 2)
+        frame = feed.entries()
+        return replace(frame, entries=[frame.entries[0], change(frame.entries[1]), *frame.entries[2:]])
+
+    return make
+
+
 REFUSED_ENTRIES: dict[str, tuple[Callable[[SigningFeed], EntriesFrame], type[Exception]]] = {
     "gap": (lambda feed: feed.entries(2), errors.SequenceGap),
     "empty frame": (lambda feed: replace(feed.entries(), entries=[]), errors.MalformedFrame),
@@ -151,6 +205,19 @@ REFUSED_ENTRIES: dict[str, tuple[Callable[[SigningFeed], EntriesFrame], type[Exc
     "key epoch left out": (key_epoch_left_out, errors.EntryRejected),
     "token of a key epoch to come": (of_a_key_epoch_to_come, errors.EntryRejected),
     "token of an older key epoch": (of_an_older_key_epoch, errors.EntryRejected),
+    "payload taken without an erasure": (payload_taken, errors.EntryRejected),
+    "payload taken, the erasure after the checkpoint": (payload_taken_before_its_erasure_comes, errors.EntryRejected),
+    "payload taken that no erasure names": (payload_taken_of_another_entry, errors.EntryRejected),
+    "payload taken that an earlier erasure names": (payload_taken_after_its_erasure, errors.EntryRejected),
+    "payload of an erasure taken": (payload_of_the_erasure_taken, errors.EntryRejected),
+    "payload of a key epoch taken": (payload_of_a_key_epoch_taken, errors.EntryRejected),
+    "erased entry with another commitment": (
+        erased(lambda e: replace(e, commitment=bytes(32))),
+        errors.RootMismatch,
+    ),
+    "erased entry without a commitment": (erased(lambda e: replace(e, commitment=b"")), errors.MalformedFrame),
+    "erased entry that has an opening": (erased(lambda e: replace(e, opening=bytes(32))), errors.EntryRejected),
+    "erased entry of another type": (erased(lambda e: replace(e, type_byte=2)), errors.RootMismatch),
     "checkpoint by another key": (signed_by, errors.CheckpointRejected),
     "checkpoint without a trusted cosigner": (cosigned_by_a_stranger, errors.CheckpointRejected),
     "checkpoint that is no note": (

@@ -718,3 +718,63 @@ class BeginKeyEpochResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginKeyEpochResponse: _TypeAlias = BeginKeyEpochResponse  # noqa: Y015
+
+@_typing.final
+class EraseSubjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def identifier(self) -> _event_pb2.Identifier:
+        """One of the person's identifiers; those that are linked to it are erased with it."""
+
+    def __init__(
+        self,
+        *,
+        identifier: _event_pb2.Identifier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
+
+@_typing.final
+class EraseSubjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    ERASED_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 bytes: the reference of the request. Empty where the person had been erased before."""
+    token_count: _builtins.int
+    """Tokens that it names."""
+    erased_count: _builtins.int
+    """Entries that lost their payload."""
+    kept_count: _builtins.int
+    """Entries about the person that keep it, because the records of others may rest on them."""
+    @_builtins.property
+    def token(self) -> _event_pb2.ConsistencyToken:
+        """The ERASURE entry."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        token: _event_pb2.ConsistencyToken | None = ...,
+        token_count: _builtins.int = ...,
+        erased_count: _builtins.int = ...,
+        kept_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased_count", b"erased_count", "kept_count", b"kept_count", "request_id", b"request_id", "token", b"token", "token_count", b"token_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015

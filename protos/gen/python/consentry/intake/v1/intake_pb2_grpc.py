@@ -500,6 +500,11 @@ class SubjectServiceStub:
                 request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.SerializeToString,
                 response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.FromString,
                 _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/consentry.intake.v1.SubjectService/EraseSubject',
+                request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class SubjectServiceServicer:
@@ -520,6 +525,13 @@ class SubjectServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SubjectServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -532,6 +544,11 @@ def add_SubjectServiceServicer_to_server(servicer, server):
                     servicer.BeginKeyEpoch,
                     request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.FromString,
                     response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -589,6 +606,33 @@ class SubjectService:
             '/consentry.intake.v1.SubjectService/BeginKeyEpoch',
             consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.SerializeToString,
             consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.intake.v1.SubjectService/EraseSubject',
+            consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.SerializeToString,
+            consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -174,6 +174,8 @@ class SubjectServiceStub:
     """The key epoch that the log is in."""
     BeginKeyEpoch: _grpc.UnaryUnaryMultiCallable[_intake_pb2.BeginKeyEpochRequest, _intake_pb2.BeginKeyEpochResponse]
     """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_intake_pb2.EraseSubjectRequest, _intake_pb2.EraseSubjectResponse]
+    """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
 
 @_typing.type_check_only
 class SubjectServiceAsyncStub(SubjectServiceStub):
@@ -184,6 +186,8 @@ class SubjectServiceAsyncStub(SubjectServiceStub):
     """The key epoch that the log is in."""
     BeginKeyEpoch: _aio.UnaryUnaryMultiCallable[_intake_pb2.BeginKeyEpochRequest, _intake_pb2.BeginKeyEpochResponse]  # type: ignore[assignment]
     """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_intake_pb2.EraseSubjectRequest, _intake_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
 
 class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
     """What concerns people's tokens as such; administration, on its socket."""
@@ -203,5 +207,13 @@ class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_intake_pb2.BeginKeyEpochResponse, _abc.Awaitable[_intake_pb2.BeginKeyEpochResponse]]:
         """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _intake_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.EraseSubjectResponse, _abc.Awaitable[_intake_pb2.EraseSubjectResponse]]:
+        """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
 
 def add_SubjectServiceServicer_to_server(servicer: SubjectServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
