@@ -15,6 +15,10 @@ REKEY_TIMEOUT_SECONDS = 3600.0
 
 def rotate_subject_key(
     config: ConfigOption = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--epoch", min=1, metavar="N", help="The epoch to begin; one that began before changes nothing."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,7 +31,8 @@ def rotate_subject_key(
 
     with connected(load(config).admin_address) as channel:
         stub = intake_pb2_grpc.SubjectServiceStub(channel)
-        epoch = stub.GetKeyEpoch(intake_pb2.GetKeyEpochRequest(), timeout=CALL_TIMEOUT_SECONDS).epoch + 1
+        current = stub.GetKeyEpoch(intake_pb2.GetKeyEpochRequest(), timeout=CALL_TIMEOUT_SECONDS).epoch
+        epoch = number or current + 1
         if not yes:
             _confirm(epoch)
         typer.echo(f"Beginning key epoch {epoch} ...", err=True)
@@ -39,6 +44,9 @@ def rotate_subject_key(
     if as_json:
         fields = {"epoch": response.epoch, "token": token, "subjects": response.subject_count, "seconds": seconds}
         typer.echo(json.dumps(fields))
+        return
+    if not response.token.seq:
+        typer.echo(f"Key epoch {response.epoch} had begun before; nothing changed.")
         return
     typer.echo(
         f"Key epoch {response.epoch} began with entry {token}: {response.subject_count} tokens in {seconds:.1f} s"

@@ -1,6 +1,7 @@
 """A key epoch that is cut short anywhere: what is held stays under the old keys or is all under the new ones, and no request is lost."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -129,6 +130,20 @@ async def test_key_epoch_commit_that_fails_at_a_write_is_all_or_nothing(
         assert len(log.sequencer.head.tenant.key_commitments) == 2
         await verify_everything(log.store)
     await verify_epoch_one(tmp_path)
+
+
+async def test_key_epoch_killed_with_the_new_state_staged_goes_on_in_the_old_one(tmp_path: Path) -> None:
+    async with open_log(tmp_path / "log") as log:
+        await fill(log)
+        while_staging(log, lambda: shutil.copytree(tmp_path / "log", tmp_path / "killed"))
+        await log.key_epochs.begin(1)
+    async with open_log(tmp_path / "killed") as log:
+        assert len(log.sequencer.head.tenant.key_commitments) == 1
+        await verify_everything(log.store)
+        assert (await log.sequencer.submit(make_request("ann"))).is_replay
+        await log.key_epochs.begin(1)
+        await verify_everything(log.store)
+    await verify_epoch_one(tmp_path / "killed")
 
 
 async def test_key_epoch_request_that_waits_is_logged_in_the_new_epoch(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from consent.event import Event, ReceivedEvent
+from consent.event import ErasureEvent, Event, ReceivedEvent
 from consent.key_ring import KeyRing
 from sidecar.ports import LogHead, VerifiedBatch
 from tests.fakes.cache_place import CachePlace, assert_holds, make_keys
-from tests.fakes.histories import ORIGIN, histories
+from tests.fakes.histories import ORIGIN, TOKENS, histories
 from tests.fakes.log_builder import LogBuilder
 
 
@@ -66,6 +66,16 @@ class CacheMachine(RuleBasedStateMachine):
         self.runner.run(self.cache.apply(VerifiedBatch([*before, *epoch, *after], self.log.head()), ring))
         if len(self.log.tenant_state.key_commitments) > 1:
             self.key_ring = ring
+        self.head = self.log.head()
+
+    @rule(token=st.sampled_from(TOKENS), history=histories(max_size=2))
+    def erase(self, token: bytes, history: list[Event]) -> None:
+        led = self.log.lead_token(token)
+        cluster = self.log.clusters.get(led)
+        tokens = tuple(member.token for member in cluster.members) if cluster is not None else (led,)
+        epoch = len(self.log.subject_keys) - 1
+        erasure = ErasureEvent(origin=ORIGIN, key_epoch=epoch, tokens=tokens, seqs=(), occurred_at_ms=1)
+        self.runner.run(self.cache.apply(self.log.batch(erasure, *map(self.log.lead, history))))
         self.head = self.log.head()
 
     @rule()
