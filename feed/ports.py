@@ -130,7 +130,7 @@ class Log(Protocol):
         ...
 
     async def find_cluster(self, token: bytes) -> Cluster | None:
-        """What the log knows of a token, committed entries only."""
+        """What the log knows of a token of key epoch 0, in whatever epoch it is; committed entries only."""
         ...
 
     async def read_entries(self, from_seq: int, limit: int) -> Sequence[StoredEntry]:

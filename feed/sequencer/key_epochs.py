@@ -6,7 +6,8 @@ from consent.event import KeyEpochEvent
 from consent.key_epoch import current_epoch
 from feed.errors import KeyEpochConflict, SubjectKeyUnusable
 from feed.log_store.port import LogStore, StoredHead
-from feed.sequencer.sequencer import FEED_SOURCE, LoneChange, Sequencer
+from feed.sequencer.lone import LoneChange
+from feed.sequencer.sequencer import FEED_SOURCE, Sequencer
 from feed.signing.subject_keys import SubjectKeys
 from hosting.errors import HostingError
 

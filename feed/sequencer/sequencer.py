@@ -23,6 +23,7 @@ from feed.errors import (
 from feed.log_store.port import Batch, LogStore, StoredHead
 from feed.ports import Accepted, FeedHead, StoredEntry, Submission
 from feed.sequencer.batch_builder import BatchBuilder, FormattedRequest, format_request
+from feed.sequencer.lone import LoneChange, LoneEntry
 from feed.sequencer.recent_entries import RecentEntries
 from feed.sequencer.waiting import WaitingRequest, WaitingRequests, refuse_all
 from feed.signing.log_signer import LogSigner
@@ -46,36 +47,6 @@ class SequencerLimits:
     resign_seconds: float = 2.0
     max_waiting_requests: int = 10_000
     max_batch_events: int = 512
-
-
-@dataclass(frozen=True, slots=True)
-class LoneEntry:
-    """An entry that was committed by itself.
-
-    Attributes:
-        before: The head that it was added to.
-        entry: The entry; the last of several.
-        after: The head that ends with it: its checkpoint is for exactly that size.
-    """
-
-    before: StoredHead
-    entry: StoredEntry
-    after: StoredHead
-
-
-@dataclass(frozen=True, slots=True)
-class LoneChange:
-    """Events whose commit changes more than what they fold to.
-
-    Attributes:
-        events: To be logged.
-        staged_state_sum: Sum of the staged state, 32 bytes, which takes the place of the one in force; empty for none.
-        erased: Entries that lose their payload.
-    """
-
-    events: Sequence[Event]
-    staged_state_sum: bytes = b""
-    erased: Sequence[StoredEntry] = ()
 
 
 class Sequencer:
