@@ -52,6 +52,9 @@ _MEMBER = wire.record(
     ),
 )
 _CLUSTER = wire.record(Cluster, (("members", wire.sequence(_MEMBER)),))
+#: Behind the 16-bit count of members.
+_TOKEN_BYTES = 16
+_FIRST_TOKEN = slice(2, 2 + _TOKEN_BYTES)
 _TENANT = wire.record(
     TenantState,
     (
@@ -82,6 +85,18 @@ def parse_cluster(record: bytes) -> Cluster:
     if any(links.get((there, here)) != proof for (here, there), proof in links.items()):
         raise MalformedState("a cluster's links do not join its members both ways")
     return cluster
+
+
+def first_token_of(record: bytes) -> bytes:
+    """The token (16 bytes) of a record's first member, without reading the rest.
+
+    Raises:
+        MalformedState: The record is too short to hold one.
+    """
+    first_token = record[_FIRST_TOKEN]
+    if len(first_token) != _TOKEN_BYTES:
+        raise MalformedState("state record: cut short")
+    return first_token
 
 
 def format_tenant(tenant: TenantState) -> bytes:

@@ -33,6 +33,7 @@ class Program:
 PROGRAMS = (
     Program("consentry-feed", "feed.cli", "Feed", "feed.config:FeedSettings", "CONSENTRY_FEED_"),
     Program("consentry-sidecar", "sidecar.cli", "Sidecar", "sidecar.config:SidecarSettings", "CONSENTRY_SIDECAR_"),
+    Program("consentry-witness", "witness.cli", "Witness", "witness.config:WitnessSettings", "CONSENTRY_WITNESS_"),
     Program("consentry", "consentry_client.cli"),
 )
 

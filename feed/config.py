@@ -3,13 +3,17 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
+from consent.eventlog.errors import EventLogError
+from consent.eventlog.keys import KeyKind, parse_verifier_key
 from feed.intake.sources import Source
-from hosting.addresses import Address, UnixAddress, parse_address
+from feed.ports import Witness
+from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles
+from hosting.settings.server import AddressText, CertificateName, Name, ProgramLogSettings, SocketText, TlsFiles
 
 ENV_PREFIX = "CONSENTRY_FEED_"
 
@@ -35,6 +39,15 @@ class LogSettings(SettingsModel):
     keys_directory: Path = Field(
         description="Directory of the key files that `consentry-feed init` creates; not beside the database."
     )
+    high_water_file: Path | None = Field(
+        default=None,
+        description="File that says how far the log once was, on another volume than `directory`: an older database that is put "
+        "back is refused. Default: `high-water/log-mark` beside `keys_directory`.",
+    )
+    archive_directory: Path | None = Field(
+        default=None,
+        description="Directory on a second disk to which every entry is written before it is accepted; none: no archive.",
+    )
     resign_seconds: float = Field(
         default=2.0,
         ge=0.2,
@@ -47,6 +60,56 @@ class LogSettings(SettingsModel):
     max_waiting_requests: int = Field(
         default=10_000, ge=1, description="Requests that may wait for the log; one more is answered RESOURCE_EXHAUSTED."
     )
+
+    @property
+    def high_water_path(self) -> Path:
+        """The high-water mark's file, the default applied."""
+        return self.high_water_file or self.keys_directory.parent / "high-water" / "log-mark"
+
+    @model_validator(mode="after")
+    def _is_apart(self) -> Self:
+        directory = self.directory.absolute()
+        if self.high_water_path.absolute().is_relative_to(directory):
+            raise ValueError("high_water_file is in `directory`: whoever puts back the one puts back the other")
+        if self.archive_directory is not None and (
+            self.archive_directory.absolute().is_relative_to(directory)
+            or directory.is_relative_to(self.archive_directory.absolute())
+        ):
+            raise ValueError("archive_directory and `directory` lie within each other: one disk loses both")
+        return self
+
+
+class WitnessSettings(SettingsModel):
+    """A witness that cosigns checkpoints (c2sp.org/tlog-witness)."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")] = Field(
+        description="Its submission prefix; `https` unless it is on this host."
+    )
+    key: str = Field(
+        description="Its key, as `consentry-witness init` prints it: name, key id and base64, joined by plus signs."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS, for an `https` witness that demands it.")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        self.to_witness()
+        split = urlsplit(self.url)
+        if split.scheme == "http" and not TcpAddress(split.hostname or "", 1).is_loopback:
+            raise ValueError("url must begin with https:// unless the witness is on this host")
+        if self.tls is not None and split.scheme == "http":
+            raise ValueError("tls is impossible with http://")
+        return self
+
+    def to_witness(self) -> Witness:
+        """As witnessing takes it."""
+        try:
+            key = parse_verifier_key(self.key)
+        except EventLogError as error:
+            raise ValueError(f"key: {error}") from None
+        if key.kind is not KeyKind.COSIGNER:
+            raise ValueError("key must be a cosigner's key")
+        files = (self.tls.cert_file, self.tls.key_file) if self.tls is not None else None
+        return Witness(self.url, key, files, self.tls.ca_file if self.tls is not None else None)
 
 
 class SyncListenerSettings(SettingsModel):
@@ -82,7 +145,14 @@ class SourceSettings(SettingsModel):
     """An intake system: what it may say."""
 
     name: Name = Field(description="Name of the source; every event carries it.")
-    address: SocketText = Field(description="Unix socket of this source and of no other (`unix:///path`).")
+    address: AddressText = Field(
+        description="Listener of this source and of no other: `unix:///path`, or `host:port` with mutual TLS."
+    )
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required on TCP.")
+    certificate_names: tuple[CertificateName, ...] = Field(
+        default=(),
+        description="URIs (SPIFFE IDs) and DNS names; a caller's certificate must have one of them. Required on TCP.",
+    )
     namespaces: tuple[str, ...] = Field(
         default=("*",), min_length=1, description="Namespaces of identifiers that it may speak of."
     )
@@ -100,6 +170,13 @@ class SourceSettings(SettingsModel):
         default=1, ge=0, le=2, description="Highest assurance: 0 device, 1 contact point, 2 account."
     )
     may_use_tokens: bool = Field(default=False, description="It may send ready subject tokens in place of identifiers.")
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        is_socket = isinstance(parse_address(self.address), UnixAddress)
+        if (self.tls is None) != is_socket or bool(self.certificate_names) == is_socket:
+            raise ValueError("tls and certificate_names are required on TCP, and impossible on a Unix socket")
+        return self
 
     def to_source(self) -> Source:
         """What intake works with."""
@@ -127,6 +204,12 @@ class FeedSettings(SettingsModel):
     admin_address: SocketText = Field(description="Unix socket (mode 0600) for policies, imports, records and status.")
     import_address: SocketText | None = Field(
         default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
+    )
+    witnesses: tuple[WitnessSettings, ...] = Field(
+        default=(), description="Who cosigns checkpoints; how many a sidecar demands, its trust file says."
+    )
+    witness_seconds: float = Field(
+        default=2.0, ge=0.1, le=60, description="Pause between two rounds of asking all witnesses, seconds."
     )
     drain_seconds: float = Field(
         default=5.0, ge=0, le=600, description="How long calls under way may take after SIGTERM, seconds."

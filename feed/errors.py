@@ -79,6 +79,12 @@ class LogWriteFailed(LogStoreError):
     reason = "LOG_WRITE_FAILED"
 
 
+class ArchiveWriteFailed(LogWriteFailed):
+    """The archive cannot keep an entry (a full or broken second disk): nothing of the batch was accepted."""
+
+    reason = "ARCHIVE_WRITE_FAILED"
+
+
 class OutcomeUnknown(LogStoreError):
     """A commit failed and the store cannot tell yet whether it happened: repeat the request with the same idempotency key."""
 
@@ -89,6 +95,42 @@ class CorruptLog(LogStoreError):
     """What is stored does not hash to the signed head. The start fails: a log must not go on from there."""
 
     reason = "CORRUPT_LOG"
+
+
+class CorruptArchive(LogStoreError):
+    """An archive or a backup is damaged, or has a gap. Unexpected: the text names the file."""
+
+    reason = "CORRUPT_ARCHIVE"
+
+
+class LogRolledBack(LogStoreError):
+    """The database is older than this log once was, or gone. Unexpected: accepted requests would be lost; the start fails."""
+
+    reason = "LOG_ROLLED_BACK"
+
+
+class LogUnmarked(LogStoreError):
+    """There is a database and no high-water mark: nobody can tell whether it is an older one. `accept-log` says that it is not."""
+
+    reason = "LOG_UNMARKED"
+
+
+class HighWaterUnreadable(LogStoreError):
+    """The high-water mark cannot be read or written, or is not authentic."""
+
+    reason = "HIGH_WATER_UNREADABLE"
+
+
+class BackupFailed(LogStoreError):
+    """A backup cannot be written or restored here; the text says why."""
+
+    reason = "BACKUP_FAILED"
+
+
+class LogBehindSidecar(FeedError):
+    """A sidecar holds more entries than the log has: the feed runs on an older database. Unexpected: somebody must look."""
+
+    reason = "LOG_BEHIND_SIDECAR"
 
 
 class ForeignLog(LogStoreError):
@@ -119,6 +161,12 @@ class SidecarNotPermitted(FeedError):
     """The certificate does not name this sidecar."""
 
     reason = "SIDECAR_NOT_PERMITTED"
+
+
+class CallerNotPermitted(FeedError):
+    """Whoever calls may not call this method: no certificate that the listener names, or a method of another role."""
+
+    reason = "CALLER_NOT_PERMITTED"
 
 
 class ShuttingDown(FeedError):

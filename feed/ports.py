@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from consent.event import Event
-from consent.eventlog.merkle import Frontier
+from consent.event import ErasedEvent, Event, parse_event
+from consent.eventlog.keys import VerifierKey
+from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
@@ -30,6 +32,26 @@ class StoredEntry:
     event_bytes: bytes
     traceparent: str = ""
     commitment: bytes = b""
+
+    @property
+    def leaf_hash(self) -> bytes:
+        """What the tree holds of it, 32 bytes."""
+        commitment = commit(self.opening, self.event_bytes) if self.event_bytes else self.commitment
+        return hash_leaf(leaf_data(self.type_byte, commitment))
+
+    def load_event(self) -> Event:
+        """Its event; an ErasedEvent once the payload was erased.
+
+        Raises:
+            MalformedEvent: The bytes are no event.
+        """
+        return parse_event(self.event_bytes) if self.event_bytes else ErasedEvent(origin="", type_byte=self.type_byte)
+
+
+def erase_payload(entry: StoredEntry) -> StoredEntry:
+    """What stays of an entry whose payload is taken away."""
+    commitment = commit(entry.opening, entry.event_bytes)
+    return StoredEntry(entry.seq, entry.type_byte, b"", b"", commitment=commitment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +185,31 @@ class Snapshot:
     tenant_record: bytes
     chunk_count: int
     subject_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A witness: an independent program that cosigns the log's checkpoints (c2sp.org/tlog-witness).
+
+    Attributes:
+        url: Submission prefix.
+        key: Its cosigning key.
+        client_files: Certificate and key to show, or None.
+        ca_file: Authorities to believe instead of the system's, or None.
+    """
+
+    url: str
+    key: VerifierKey
+    client_files: tuple[Path, Path] | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedCheckpoint:
+    """A checkpoint with the cosignatures of those that answered."""
+
+    size: int
+    note_bytes: bytes
 
 
 class Snapshots(Protocol):

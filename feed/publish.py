@@ -176,6 +176,11 @@ class Publisher:
         return await self._log.submit(Submission((received, outcome), idempotency, arrival.traceparent))
 
 
+def logged_keys(idempotency_key: str) -> tuple[str, ...]:
+    """Every key under which a request with this key may be logged: its own first, then those of refusals that used up none."""
+    return (idempotency_key, *(f"{idempotency_key}{KEY_DIVIDER}{reason}" for reason in sorted(_REPAIRABLE)))
+
+
 def _parse_successor(document: bytes, in_force: Policy | None) -> Policy:
     try:
         policy = parse_policy(document)

@@ -1,6 +1,7 @@
 """The composition root: the only place that builds adapters and starts tasks."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -13,14 +14,22 @@ from grpc_reflection.v1alpha import reflection
 
 from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
+from feed.backup.losses import LossGuard
+from feed.backup.mark_keeping import MarkKeeper
+from feed.backup.opening import LogPlace, open_log
+from feed.backup.writing import write_backup
 from feed.config import FeedSettings, Method
 from feed.erasure import Eraser
-from feed.grpc_api import feed_service, intake_service, policy_service, subject_service
+from feed.grpc_api import backup_service, feed_service, intake_service, policy_service, subject_service
 from feed.grpc_api.progress import ProgressBook
+from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.high_water import MarkFile
+from feed.log_store.identity import LogIdentity
+from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
@@ -28,13 +37,17 @@ from feed.signing.key_store import FeedKeys, load_keys, prepare_subject_key
 from feed.signing.log_signer import LogSigner
 from feed.signing.subject_keys import SubjectKeys
 from feed.snapshots import FileSnapshots
+from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
 from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.servers import KeptServer
+from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.tls import server_credentials
+from hosting.tls import reloading_server_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -80,17 +93,23 @@ class RunningFeed:
 @dataclass(frozen=True, slots=True)
 class _Listener:
     address: Address
+    role: Role
     register: Callable[[grpc.aio.Server], None]
     service_names: tuple[str, ...] = ()
     mode: int = 0o660
-    credentials: grpc.ServerCredentials | None = None
+    certificate: OwnCertificate | None = None
+    certificate_names: frozenset[str] | None = None
     reflect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _OpenLog:
+class _Parts:
+    """What is served out of one open log."""
+
     log: Sequencer
     sources: feed_service.FeedSources
+    receipts: ReceiptIssuer
+    backup: backup_service.BackupService
     subjects: subject_service.SubjectService
 
 
@@ -108,37 +127,40 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
-        opened = await _open_log(stack, settings, keys, clock)
-        log, sources = opened.log, opened.sources
+        parts = await _open_log(stack, settings, keys, clock)
         # On a Unix socket there is no certificate to read; who may open it, the file's mode says.
         sync_service = feed_service.FeedServicer(
-            sources,
+            parts.sources,
             tenant=settings.tenant,
             trust_domain=settings.sync.trust_domain,
             max_stream_entries=settings.event_log.max_stream_entries,
             trusted_local=True,
         )
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
-        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, opened, sync_service, keys, clock)
+        listeners = _make_listeners(settings, parts, sync_service, keys, clock)
         addresses = [await _serve(leases, listener, servers) for listener in listeners]
+        certificates = [known.certificate for known in listeners if known.certificate is not None]
+        # Not in a TaskGroup: what stops the log must reach `serve` as itself.
+        stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
-        yield RunningFeed(log, addresses)
+        yield RunningFeed(parts.log, addresses)
 
 
-async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock) -> "_OpenLog":
-    """The log, which is closed when the stack unwinds, and what sidecars are served from; its lock keeps other feeds out."""
-    signer = LogSigner(keys.log_key, keys.cosigner_key)
-    identity = LogIdentity(settings.origin, settings.tenant, (signer.log_verifier_key,))
-    store = await SqliteLog.open(settings.event_log.directory, identity, keys.kek)
-    stack.push_async_callback(store.close)
-    subject_keys = SubjectKeys(
-        (keys.subject_key, *keys.later_subject_keys),
-        partial(prepare_subject_key, settings.event_log.keys_directory),
-    )
-    log = _make_sequencer(settings, store, signer, subject_keys, clock)
+async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKeys, clock: Clock) -> _Parts:
+    """The log, which is closed when the stack unwinds, and what serves from it; its lock keeps other feeds out."""
+    signer = LogSigner(keys.log_key, keys.cosigner_key, keys.next_keys)
+    place = place_of(settings, keys)
+    opened = await open_log(place)
+    stack.push_async_callback(opened.close)
+    store = opened.store
+    log = _make_sequencer(settings, store, signer, place.subject_keys, clock)
+    # Closed after the log, so that the mark is that of the last entry.
+    mark = MarkKeeper(place.marks, lambda: log.head).start()
+    stack.push_async_callback(mark.close)
+    log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
     snapshots = FileSnapshots.open(
@@ -154,21 +176,49 @@ async def _open_log(stack: AsyncExitStack, settings: FeedSettings, keys: FeedKey
     await progress.load()
     stack.push_async_callback(progress.close)
     proofs = LogTree(store, lambda: log.head)
+    witnesses = [witness.to_witness() for witness in settings.witnesses]
+    witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
+    witnessing.start()
+    stack.push_async_callback(witnessing.close)
+    losses = LossGuard(log, place.losses, place.accepted_losses, proofs)
+    await losses.load()
 
     def key_ring() -> KeyRing:
         ring = keys.key_ring(clock.now_ms() // MS_PER_DAY)
-        return replace(ring, subject_keys=subject_keys.begun(log.head.tenant))
+        return replace(ring, subject_keys=place.subject_keys.begun(log.head.tenant))
 
-    publisher = Publisher(log, clock, settings.origin)
+    sources = feed_service.FeedSources(log, snapshots, proofs, key_ring, progress, clock, witnessing, losses)
+    backup = backup_service.BackupService(
+        lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
+    )
     subjects = subject_service.SubjectService(
         log,
-        KeyEpochs(log, store, subject_keys, settings.origin),
-        Eraser(log, store, subject_keys, publisher, snapshots.discard),
+        KeyEpochs(log, store, place.subject_keys, settings.origin),
+        Eraser(log, store, place.subject_keys, Publisher(log, clock, settings.origin), snapshots.discard),
         Tokeniser((keys.subject_key,)),
         origin=settings.origin,
         source=_ADMINISTRATOR.name,
     )
-    return _OpenLog(log, feed_service.FeedSources(log, snapshots, proofs, key_ring, progress, clock), subjects)
+    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, subjects)
+
+
+def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
+    """Where the settings say that the log and its safeguards lie."""
+    identity = LogIdentity(settings.origin, settings.tenant, keys.log_verifier_keys)
+    path = settings.event_log.high_water_path
+    return LogPlace(
+        settings.event_log.directory,
+        settings.event_log.archive_directory,
+        MarkFile(path, keys.kek, identity.key_context),
+        MarkFile(path.with_name(f"{path.name}.lost"), keys.kek, identity.key_context, "reported-loss"),
+        MarkFile(path.with_name(f"{path.name}.accepted"), keys.kek, identity.key_context, "accepted-loss"),
+        identity,
+        keys.kek,
+        SubjectKeys(
+            (keys.subject_key, *keys.later_subject_keys),
+            partial(prepare_subject_key, settings.event_log.keys_directory),
+        ),
+    )
 
 
 def _make_sequencer(
@@ -182,71 +232,119 @@ def _make_sequencer(
 
 def _make_listeners(
     settings: FeedSettings,
-    opened: "_OpenLog",
+    parts: _Parts,
     sync_service: feed_service.FeedServicer,
     keys: FeedKeys,
     clock: Clock,
 ) -> list[_Listener]:
-    log, progress = opened.log, opened.sources.progress
+    log, losses = parts.log, parts.sources.losses
     publisher = Publisher(log, clock, settings.origin)
     # Intake speaks of epoch 0, so that a repeated request is the same in any; the log leads tokens on.
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
-    administration = policy_service.PolicyService(publisher, log, _ADMINISTRATOR.name, identity, progress.progress)
+    administration = policy_service.PolicyService(
+        publisher,
+        log,
+        _ADMINISTRATOR.name,
+        identity,
+        parts.sources.progress.progress,
+        lambda: losses.loss if losses is not None else None,
+    )
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
-        return intake_service.intake_handler(intake_service.IntakeService(recorder, source))
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, parts.receipts))
 
-    tls = settings.sync.tls
     sync = _Listener(
         settings.sync.parsed_address,
+        Role.SIDECAR,
         # Whoever can open the socket of a feed without certificates gets the tenant's keys: its own user alone.
         mode=0o600,
         register=partial(feed_service.add_feed_service, sync_service),
-        credentials=server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None,
+        certificate=_load_certificate(settings.sync.tls, clock),
     )
     intakes = [
-        _Listener(parse_address(source.address), _handlers(intake(source.to_source()))) for source in settings.sources
+        _Listener(
+            parse_address(source.address),
+            Role.SOURCE,
+            _handlers(intake(source.to_source())),
+            certificate=_load_certificate(source.tls, clock),
+            certificate_names=frozenset(source.certificate_names) if source.tls is not None else None,
+        )
+        for source in settings.sources
     ]
     admin = _Listener(
         parse_address(settings.admin_address),
+        Role.ADMINISTRATOR,
         _handlers(
             policy_service.policy_handler(administration),
-            subject_service.subject_handler(opened.subjects),
+            subject_service.subject_handler(parts.subjects),
             intake(_ADMINISTRATOR),
+            backup_service.backup_handler(parts.backup),
         ),
-        (policy_service.SERVICE_NAME, subject_service.SERVICE_NAME, intake_service.SERVICE_NAME),
+        (
+            policy_service.SERVICE_NAME,
+            subject_service.SERVICE_NAME,
+            intake_service.SERVICE_NAME,
+            backup_service.SERVICE_NAME,
+        ),
         mode=0o600,
         reflect=settings.reflection,
     )
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
-        listeners.append(_Listener(parse_address(settings.import_address), _handlers(intake(_IMPORT)), mode=0o600))
+        address = parse_address(settings.import_address)
+        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(_IMPORT)), mode=0o600))
     return listeners
+
+
+def _load_certificate(tls: TlsFiles | None, clock: Clock) -> OwnCertificate | None:
+    if tls is None:
+        return None
+    return OwnCertificate(tls.cert_file, tls.key_file, tls.ca_file, clock=clock, warning_days=tls.expiry_warning_days)
 
 
 def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], None]:
     return lambda server: server.add_generic_rpc_handlers(handlers)
 
 
-async def _serve(leases: ExitStack, listener: _Listener, servers: list[grpc.aio.Server]) -> Address:
-    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES),), options=_OPTIONS)
+async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServer]) -> Address:
+    address = listener.address
+    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+    credentials = reloading_server_credentials(listener.certificate) if listener.certificate is not None else None
+
+    def bind() -> grpc.aio.Server:
+        # Whatever the kernel chose first, a server that takes another one's place listens there too.
+        nonlocal address
+        server = _build_server(listener)
+        address = bind_listener(server, address, credentials)
+        if lease is not None:
+            lease.publish(listener.mode)
+        return server
+
+    server = KeptServer(bind)
+    servers.append(server)
+    await server.start()
+    return address
+
+
+def _build_server(listener: _Listener) -> grpc.aio.Server:
+    guard = RoleGuard(listener.role, listener.certificate_names)
+    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES), guard), options=_OPTIONS)
     listener.register(server)
     if listener.reflect:
         reflection.enable_server_reflection((*listener.service_names, reflection.SERVICE_NAME), server)
-    address = listener.address
-    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
-    bound = bind_listener(server, address, listener.credentials)
-    if lease is not None:
-        lease.publish(listener.mode)
-    servers.append(server)
-    await server.start()
-    return bound
+    return server
 
 
-async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+async def _stop_all(servers: list[KeptServer], drain_seconds: float) -> None:
     """All at once: none takes new work while another one drains."""
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def serve(settings: FeedSettings) -> None:

@@ -67,7 +67,7 @@ def set_up(installation: Installation) -> None:
     directory = installation.directory
     if directory.exists() and any(directory.iterdir()):
         raise FolderNotEmpty(f"{directory}: is not empty; nothing was written")
-    for name in ("feed", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
+    for name in ("feed", "feed/high-water", "sidecar", "sidecar/high-water", "trust", "tls", "run"):
         create_directory(directory / name, 0o700)
     create_keys(directory / "feed" / "keys")
     keys = load_keys(directory / "feed" / "keys", installation.origin)
@@ -88,6 +88,9 @@ def _create_trust(directory: Path, keys: FeedKeys, installation: Installation) -
     )
     write_file_atomically(directory / "root.key", f"{format_signing_key(root_key)}\n".encode())
     write_file_atomically(directory / "root.pub", f"{format_verifier_key(root_key.verifier_key)}\n".encode(), 0o644)
+    # For whoever checks receipts: these two keys are all that it takes.
+    for name, key in (("log", keys.log_key), ("cosigner", keys.cosigner_key)):
+        write_file_atomically(directory / f"{name}.pub", f"{format_verifier_key(key.verifier_key)}\n".encode(), 0o644)
     write_file_atomically(directory / "trust.note", seal_trust(trust, root_key), 0o644)
 
 
@@ -116,7 +119,11 @@ def _feed_settings(installation: Installation) -> dict[str, object]:
     return {
         "tenant": installation.tenant,
         "origin": installation.origin,
-        "event_log": {"directory": str(directory / "feed" / "log"), "keys_directory": str(directory / "feed" / "keys")},
+        "event_log": {
+            "directory": str(directory / "feed" / "log"),
+            "keys_directory": str(directory / "feed" / "keys"),
+            "high_water_file": str(directory / "feed" / "high-water" / "log-mark"),
+        },
         "sync": {
             "address": f"127.0.0.1:{installation.port}",
             "tls": _tls(directory / "tls", "feed"),

@@ -21,7 +21,6 @@ from hosting.locks import create_directory
 
 MAX_CHUNK_BYTES: Final = 1024 * 1024
 
-_PAGE_ROWS: Final = 1_000
 _LENGTH_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _PATTERN: Final = "snapshot-*.chunk"
@@ -171,11 +170,9 @@ class _Folding:
     async def run(self, store: LogStore, head: StoredHead) -> bytes:
         """Fold the state at `head` and return its root, 32 bytes."""
         self._size = head.size
-        page = await store.read_clusters(b"", _PAGE_ROWS)
-        while page:
+        async for page in store.read_clusters():
             # In a thread, page by page: subscribers are served on while this goes on.
             await asyncio.to_thread(self._take, page)
-            page = await store.read_clusters(page[-1].first_token, _PAGE_ROWS)
         await asyncio.to_thread(self._end_chunk)
         if self._state_sum != head.state_sum:
             raise CorruptLog("the stored state is not the fold of the log: rows were lost, added or put back")

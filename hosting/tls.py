@@ -1,26 +1,20 @@
-"""Mutual TLS for gRPC: credentials from PEM files, checked at the start, and the names of a peer.
+"""Mutual TLS for gRPC: credentials that follow their files, and the names of a peer.
 
-gRPC takes any bytes as certificate and key and fails at each handshake, so the files are parsed here first.
+gRPC takes any bytes as certificate and key and fails at each handshake, so the files are checked first
+(`hosting.certificates`).
 """
 
 import ipaddress
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
 import grpc
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
-from hosting.errors import KeyFileError, TlsError
-from hosting.key_files import read_private_file
-
-_MAX_PEM_BYTES: Final = 1 << 20
+from hosting.certificates import OwnCertificate, TlsMaterial, read_material
 
 
 def server_credentials(cert_file: Path, key_file: Path, client_ca_file: Path) -> grpc.ServerCredentials:
-    """Return credentials for a port on which every client must show a certificate.
+    """Return credentials for a port on which every client must show a certificate; see `reloading_server_credentials`.
 
     Args:
         cert_file: PEM, the server's certificate first, then intermediates.
@@ -30,8 +24,34 @@ def server_credentials(cert_file: Path, key_file: Path, client_ca_file: Path) ->
     Raises:
         TlsError: A file is missing, unreadable, not PEM, or key and certificate do not belong together.
     """
-    pair = _read_pair(cert_file, key_file)
-    return grpc.ssl_server_credentials([pair], _read_certificates(client_ca_file), require_client_auth=True)
+    return reloading_server_credentials(OwnCertificate(cert_file, key_file, client_ca_file))
+
+
+def reloading_server_credentials(certificate: OwnCertificate) -> grpc.ServerCredentials:
+    """Return credentials that take what the files hold at each handshake; connections that stand are left alone.
+
+    Every client must show a certificate. Use them for one port only.
+    """
+    served = certificate.current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC asks before each handshake, from a thread of its own; None: as before."""
+        nonlocal served
+        current = certificate.current()
+        if current is served:
+            return None
+        served = current
+        return _configure(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configure(served),
+        fetch,  # type: ignore[arg-type]  # the stubs do not know that None stands for "as before"
+        require_client_authentication=True,
+    )
+
+
+def _configure(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(material.key_pem, material.chain_pem)], material.ca_pem)
 
 
 def channel_credentials(cert_file: Path, key_file: Path, server_ca_file: Path) -> grpc.ChannelCredentials:
@@ -45,8 +65,12 @@ def channel_credentials(cert_file: Path, key_file: Path, server_ca_file: Path) -
     Raises:
         TlsError: A file is missing, unreadable, not PEM, or key and certificate do not belong together.
     """
-    key, chain = _read_pair(cert_file, key_file)
-    return grpc.ssl_channel_credentials(_read_certificates(server_ca_file), key, chain)
+    return channel_credentials_of(read_material(cert_file, key_file, server_ca_file))
+
+
+def channel_credentials_of(material: TlsMaterial) -> grpc.ChannelCredentials:
+    """Return credentials for a client that shows this certificate and trusts only these authorities."""
+    return grpc.ssl_channel_credentials(material.ca_pem, material.key_pem, material.chain_pem)
 
 
 def peer_identities(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[str, ...]:
@@ -77,33 +101,3 @@ def _is_dns_name(name: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _read_pair(cert_file: Path, key_file: Path) -> tuple[bytes, bytes]:
-    chain = _read_certificates(cert_file)
-    try:
-        key_pem = bytes(read_private_file(key_file, max_bytes=_MAX_PEM_BYTES))
-    except KeyFileError as error:
-        raise TlsError(str(error)) from None
-    try:
-        key = serialization.load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise TlsError(f"{key_file}: not an unencrypted private key in PEM") from None
-    if key.public_key() != x509.load_pem_x509_certificates(chain)[0].public_key():
-        raise TlsError(f"{key_file}: not the key of the certificate in {cert_file}")
-    return key_pem, chain
-
-
-def _read_certificates(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            pem = file.read(_MAX_PEM_BYTES + 1)
-    except OSError as error:
-        raise TlsError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(pem) > _MAX_PEM_BYTES:
-        raise TlsError(f"{path}: longer than {_MAX_PEM_BYTES} bytes")
-    try:
-        x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise TlsError(f"{path}: no certificate in PEM") from None
-    return pem

@@ -12,6 +12,7 @@ from hosting.settings.server import AddressText, Name, ProgramLogSettings, Socke
 from sidecar.check import Caller, Detail
 from sidecar.journal.format import JournalMode
 from sidecar.journal.writer import OnUnavailable
+from sidecar.key_providers.settings import AwsKmsSettings, VaultTransitSettings
 
 ENV_PREFIX = "CONSENTRY_SIDECAR_"
 
@@ -62,8 +63,18 @@ class CacheSettings(SettingsModel):
 
     directory: Path = Field(description="Directory of the cache; on a volume of its own, mode 0700.")
     key_files: tuple[Path, ...] = Field(
-        min_length=1,
+        default=(),
         description="Files with key-encryption keys (32 bytes), the newest first; older ones while they rotate.",
+    )
+    aws_kms: AwsKmsSettings | None = Field(default=None, description="AWS KMS in place of `key_files`.")
+    vault_transit: VaultTransitSettings | None = Field(
+        default=None, description="Vault or OpenBao in place of `key_files`."
+    )
+    key_check_seconds: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="How often a newer key-encryption key is looked for while the sidecar runs, seconds.",
     )
     high_water_file: Path | None = Field(
         default=None,
@@ -78,6 +89,14 @@ class CacheSettings(SettingsModel):
         ge=1,
         description="Entries after which the overlay is merged into a new generation, in the background.",
     )
+
+    @model_validator(mode="after")
+    def _has_one_provider(self) -> Self:
+        if sum((bool(self.key_files), self.aws_kms is not None, self.vault_transit is not None)) != 1:
+            raise ValueError("exactly one of key_files, aws_kms and vault_transit says where the key-encryption key is")
+        if self.create_key and not self.key_files:
+            raise ValueError("create_key needs key_files")
+        return self
 
 
 class JournalSettings(SettingsModel):

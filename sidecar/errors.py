@@ -31,6 +31,30 @@ class UnusableStartFile(SidecarError):
     reason = "UNUSABLE_START_FILE"
 
 
+class MissingExtra(SidecarError):
+    """The settings name something whose packages are not installed. Expected: the text names the extra."""
+
+    reason = "MISSING_EXTRA"
+
+
+class KeyServiceError(SidecarError):
+    """Root of what a key service (AWS KMS, Vault) fails with."""
+
+    reason = "KEY_SERVICE_ERROR"
+
+
+class KeyServiceUnavailable(KeyServiceError):
+    """The key service does not answer. Expected: a start is tried again until it does, and what runs does not need it."""
+
+    reason = "KEY_SERVICE_UNAVAILABLE"
+
+
+class KeyServiceRefused(KeyServiceError):
+    """The key service refuses this program, or the key in the settings is not there or disabled. Somebody must look."""
+
+    reason = "KEY_SERVICE_REFUSED"
+
+
 class CacheError(SidecarError):
     """Root of what the cache raises."""
 
@@ -98,12 +122,27 @@ class FeedUnavailable(SyncError):
 
 
 class FeedUntrusted(SyncError):
-    """The TLS handshake with the feed failed here: its certificate is not of an authority in `feed.tls.ca_file`, or not for its address.
+    """The TLS handshake with the feed failed here; the text says what was wrong with its certificate: time, authority or name.
 
     Unexpected: somebody must look.
     """
 
     reason = "FEED_UNTRUSTED"
+
+
+class OwnCertificateExpired(SyncError):
+    """The feed cannot be reached, and this sidecar's own certificate has expired: the feed, which sees it, only closes the connection.
+
+    Unexpected: somebody must renew it.
+    """
+
+    reason = "OWN_CERTIFICATE_EXPIRED"
+
+
+class OwnCertificateNotYetValid(SyncError):
+    """The feed cannot be reached, and this sidecar's own certificate is not valid yet. Unexpected: a clock may be wrong."""
+
+    reason = "OWN_CERTIFICATE_NOT_YET_VALID"
 
 
 class FeedRefused(SyncError):

@@ -175,7 +175,11 @@ class KeyProvider(Protocol):
     """
 
     def wrap(self, key: bytes, purpose: str) -> bytes:
-        """Encrypt a data key under the newest KEK, bound to `purpose`."""
+        """Encrypt a data key under the newest KEK, bound to `purpose`.
+
+        Raises:
+            KeyServiceUnavailable, KeyServiceRefused: No KEK is at hand yet; never once `refresh` has returned.
+        """
         ...
 
     def unwrap(self, wrapped_key: bytes, purpose: str) -> bytearray:
@@ -183,11 +187,22 @@ class KeyProvider(Protocol):
 
         Raises:
             WrongCacheKey: No KEK at hand opens it.
+            KeyServiceUnavailable, KeyServiceRefused: Its KEK is kept elsewhere, and cannot be had from there.
         """
         ...
 
     def is_current(self, wrapped_key: bytes) -> bool:
         """Whether it is wrapped under the newest KEK; if not, it wants to be wrapped anew."""
+        ...
+
+    def refresh(self) -> None:
+        """Take up a newer KEK where there is one; may block, so never on the event loop.
+
+        What is held stays in use where nothing newer can be had.
+
+        Raises:
+            KeyServiceUnavailable, KeyServiceRefused: Nothing is held yet, and nothing can be had.
+        """
         ...
 
 

@@ -14,21 +14,24 @@ import grpc
 
 from consent.eventlog.trust import Trust
 from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
 from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.tls import channel_credentials, server_credentials
+from hosting.tls import reloading_server_credentials
 from sidecar.bootstrap import load_bootstrap_policy, load_trust
 from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail
 from sidecar.config import Method, SidecarSettings
-from sidecar.errors import ShipperMisconfigured
+from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.writer import FileJournal
+from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import KeyProvider, SidecarStatus
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
@@ -122,7 +125,8 @@ async def running_sidecar(
             load_bootstrap_policy(policy_file, trust, clock.now_ms() // 1000) if policy_file is not None else None
         )
         # 2. What is kept: the cache first, since its lock says that no other sidecar has these files.
-        keys = load_keys(settings)
+        keys = await asyncio.to_thread(load_keys, settings)
+        await asyncio.to_thread(keys.refresh)
         cache = await _open_cache(settings, keys, trust, clock)
         stack.push_async_callback(cache.close)
         if (seen := cache.head.checkpoint) is not None:
@@ -130,7 +134,8 @@ async def running_sidecar(
         journal = _open_journal(settings, keys, clock)
         stack.callback(journal.close)
         # 3. What follows the feed.
-        feed = GrpcFeed(settings.feed.address, _channel_credentials(settings.feed.tls), settings.sidecar_id)
+        certificate = _load_certificate(settings.feed.tls, clock)
+        feed = GrpcFeed(settings.feed.address, certificate, settings.sidecar_id)
         stack.push_async_callback(feed.close)
         trusted = TrustedLog(trust, cache.head)
         follower = _make_follower(settings, feed, cache, trusted, clock, boot_id, wake)
@@ -139,15 +144,23 @@ async def running_sidecar(
         checker, health = Checker(cache, journal, clock, boot_id, trust.origin, bootstrap_policy), Health()
         await health.set_ready(is_ready=running.is_ready())
         # Leases are given back after every server has stopped.
-        leases, servers = stack.enter_context(ExitStack()), list[grpc.aio.Server]()
+        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        for listener in _make_listeners(settings):
+        listeners = _make_listeners(settings, clock)
+        for listener in listeners:
             callers = CallerDirectory(listener.callers)
             service = DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
             running.addresses.append(await _serve(leases, settings, listener, service, health, servers))
         # 5. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        started = [tasks.create_task(follower.run()), tasks.create_task(_watch_readiness(running, health, wake))]
+        certificates = [
+            known for known in (certificate, *(item.certificate for item in listeners)) if known is not None
+        ]
+        started = [
+            tasks.create_task(follower.run()),
+            tasks.create_task(_watch_readiness(running, health, wake)),
+            tasks.create_task(watch_certificates(certificates)),
+        ]
         try:
             yield running
         finally:
@@ -158,6 +171,9 @@ async def running_sidecar(
 
 def load_keys(settings: SidecarSettings) -> KeyProvider:
     """The key-encryption keys of cache and journal."""
+    service = settings.cache.aws_kms or settings.cache.vault_transit
+    if service is not None:
+        return load_key_service(service, settings.sidecar_id, SystemClock())
     return load_key_files(
         settings.cache.key_files,
         create_for_development=settings.cache.create_key,
@@ -173,6 +189,7 @@ async def _open_cache(settings: SidecarSettings, keys: KeyProvider, trust: Trust
         high_water_path=settings.cache.high_water_file,
         clock=clock,
         merge_after_entries=settings.cache.merge_after_entries,
+        key_check_seconds=settings.cache.key_check_seconds,
     )
 
 
@@ -208,15 +225,15 @@ class _Listener:
     address: Address
     callers: Mapping[str | None, Caller]
     mode: int = 0o660
-    tls: TlsFiles | None = None
+    certificate: OwnCertificate | None = None
 
 
-def _make_listeners(settings: SidecarSettings) -> list[_Listener]:
+def _make_listeners(settings: SidecarSettings, clock: Clock) -> list[_Listener]:
     listeners = [
         _Listener(
             listener.parsed_address,
             {caller.identity: caller.to_caller() for caller in listener.callers},
-            tls=listener.tls,
+            certificate=_load_certificate(listener.tls, clock),
         )
         for listener in settings.listeners
     ]
@@ -231,28 +248,37 @@ async def _serve(
     listener: _Listener,
     service: DecisionService,
     health: Health,
-    servers: list[grpc.aio.Server],
+    servers: list[KeptServer],
 ) -> Address:
     """Start a server; `_stop_all` stops it before its lease is given back."""
-    server = build_server([decision_handler(service)], health, reflect=settings.reflection)
-    address, tls = listener.address, listener.tls
+    address, certificate = listener.address, listener.certificate
     lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
-    credentials = server_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None
-    bound = bind_listener(server, address, credentials)
-    if lease is not None:
-        lease.publish(listener.mode)
+    credentials = reloading_server_credentials(certificate) if certificate is not None else None
+
+    def bind() -> grpc.aio.Server:
+        # Whatever the kernel chose first, a server that takes another one's place listens there too.
+        nonlocal address
+        server = build_server([decision_handler(service)], health, reflect=settings.reflection)
+        address = bind_listener(server, address, credentials)
+        if lease is not None:
+            lease.publish(listener.mode)
+        return server
+
+    server = KeptServer(bind)
     servers.append(server)
     await server.start()
-    return bound
+    return address
 
 
-async def _stop_all(servers: list[grpc.aio.Server], drain_seconds: float) -> None:
+async def _stop_all(servers: list[KeptServer], drain_seconds: float) -> None:
     """All at once: none takes new work while another one drains."""
     await asyncio.gather(*(server.stop(drain_seconds) for server in servers))
 
 
-def _channel_credentials(tls: TlsFiles | None) -> grpc.ChannelCredentials | None:
-    return channel_credentials(tls.cert_file, tls.key_file, tls.ca_file) if tls is not None else None
+def _load_certificate(tls: TlsFiles | None, clock: Clock) -> OwnCertificate | None:
+    if tls is None:
+        return None
+    return OwnCertificate(tls.cert_file, tls.key_file, tls.ca_file, clock=clock, warning_days=tls.expiry_warning_days)
 
 
 async def _watch_readiness(running: RunningSidecar, health: Health, wake: asyncio.Event) -> None:
@@ -287,7 +313,9 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         if shipping:
             # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
             stack.push_async_callback(_end_supervisors, supervisors)
-        running = await stack.enter_async_context(running_sidecar(settings))
+        running = await _start_patiently(stack, settings, stop)
+        if running is None:
+            return
         if shipping:
             # Not before the cache's lock says that no other sidecar, with a shipper of its own, has these files.
             supervisors.append(asyncio.create_task(_supervise_shipper(ship_arguments)))
@@ -297,6 +325,22 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         )
         await stop.wait()
         logger.info("draining")
+
+
+async def _start_patiently(
+    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event
+) -> RunningSidecar | None:
+    """Start, again and again while the key service is away; None if `stop` is set before that."""
+    backoff = Backoff(0.5, 30)
+    while not stop.is_set():
+        try:
+            return await stack.enter_async_context(running_sidecar(settings))
+        except KeyServiceUnavailable as error:
+            logger.error("not started yet, tried again: %s: %s", error.reason, error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff.next_seconds()):
+                await stop.wait()
+    return None
 
 
 async def _end_supervisors(tasks: "list[asyncio.Task[None]]") -> None:

@@ -75,12 +75,15 @@ class VerifiedCheckpoint:
             was seen before: that is the caller's part.
         note_bytes: The signed note as it came, to store and to hand on.
         cosigner_names: Who cosigned and counted, the newest first.
+        fresh_time_ms: Unix ms that freshness counts from: `time_ms`, or an earlier one where witnesses are demanded and saw it
+            earlier; None where too few of them have.
     """
 
     checkpoint: Checkpoint
     time_ms: int
     note_bytes: bytes
     cosigner_names: tuple[str, ...]
+    fresh_time_ms: int | None
 
 
 def parse_checkpoint_text(text: str) -> Checkpoint:
@@ -132,7 +135,8 @@ def verify_checkpoint(note_bytes: bytes, trust: Trust, now_unix_seconds: int | N
     """Decide whether a signed checkpoint is the trusted log's, and as of when.
 
     Lines by unknown keys are ignored. With a threshold of k, the time is the k-th newest among the cosigners, so that
-    k - 1 liars cannot make a checkpoint look fresher. A cosigner counts once, even while it rotates its keys.
+    k - 1 liars cannot make a checkpoint look fresher. A cosigner counts once, even while it rotates its keys. The same holds for
+    witnesses; where they are missing the checkpoint is the log's all the same, and only not fresh.
 
     Args:
         note_bytes: The signed note.
@@ -173,7 +177,23 @@ def verify_checkpoint(note_bytes: bytes, trust: Trust, now_unix_seconds: int | N
     # 4. A log signature carries no time of its own, so its key is judged at the cosigned one.
     if not any(_is_in_force(key, time_unix_seconds, now_unix_seconds) for key, _ in log_lines):
         raise KeyExpired("signatures: only by log keys that are not in force")
-    return VerifiedCheckpoint(checkpoint, time_unix_seconds * 1000, note_bytes, tuple(newest_first))
+    # 5. What the witnesses, if any are demanded, say of the time.
+    newest_by_witness = _newest_times(_verified_lines(note, trust.witness_keys), now_unix_seconds)
+    fresh_unix_seconds = _fresh_time(time_unix_seconds, newest_by_witness.values(), trust.witness_threshold)
+    return VerifiedCheckpoint(
+        checkpoint=checkpoint,
+        time_ms=time_unix_seconds * 1000,
+        note_bytes=note_bytes,
+        cosigner_names=tuple(newest_first),
+        fresh_time_ms=None if fresh_unix_seconds is None else fresh_unix_seconds * 1000,
+    )
+
+
+def _fresh_time(cosigned_unix_seconds: int, witnessed: Iterable[int], threshold: int) -> int | None:
+    if threshold == 0:
+        return cosigned_unix_seconds
+    newest_first = sorted(witnessed, reverse=True)
+    return min(cosigned_unix_seconds, newest_first[threshold - 1]) if len(newest_first) >= threshold else None
 
 
 def _verified_lines(note: Note, trusted_keys: Iterable[TrustedKey]) -> tuple[tuple[TrustedKey, NoteSignature], ...]:

@@ -95,3 +95,9 @@ class MalformedTrustFile(EventLogError):
     """A trust file has the wrong form or contradicts itself."""
 
     reason: ClassVar[str] = "MALFORMED_TRUST_FILE"
+
+
+class MalformedAttestation(EventLogError):
+    """A signature over an event has the wrong form."""
+
+    reason: ClassVar[str] = "MALFORMED_ATTESTATION"

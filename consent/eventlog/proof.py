@@ -65,9 +65,21 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
         ProofOutOfRange: There is no such leaf in a tree of that size.
         InvalidProof: The proof does not lead to the root, or a hash has the wrong length.
     """
+    _check_hashes(root_hash)
+    if root_from_inclusion(leaf_hash, index, size, proof) != root_hash:
+        raise InvalidProof("proof: does not lead to the root")
+
+
+def root_from_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """Compute the root that an inclusion proof leads to, 32 bytes; whether it is the right one, the caller must know.
+
+    Raises:
+        ProofOutOfRange: There is no such leaf in a tree of that size.
+        InvalidProof: The proof has not the length for this place, or a hash has the wrong length.
+    """
     if not 0 <= index < size:
         raise ProofOutOfRange("index: must lie inside the tree")
-    _check_hashes(leaf_hash, root_hash, *proof)
+    _check_hashes(leaf_hash, *proof)
     node, last = index, size - 1
     reached = leaf_hash
     for sibling in proof:
@@ -82,8 +94,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
         last >>= 1
     if last != 0:
         raise InvalidProof("proof: too short")
-    if reached != root_hash:
-        raise InvalidProof("proof: does not lead to the root")
+    return reached
 
 
 def verify_consistency(

@@ -5,8 +5,10 @@ from typing import Any
 
 import typer
 
+from feed.cli.backup import accept_log, backup, drill, restore, resume_intake
 from feed.cli.erase import erase
 from feed.cli.imports import import_file
+from feed.cli.keys import keys_app
 from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
@@ -32,6 +34,12 @@ app.command()(status)
 app.command("import")(import_file)
 app.command()(erase)
 app.command("rotate-subject-key")(rotate_subject_key)
+app.add_typer(keys_app, name="keys")
+app.command()(backup)
+app.command()(restore)
+app.command()(drill)
+app.command("accept-log")(accept_log)
+app.command("resume-intake")(resume_intake)
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")
 

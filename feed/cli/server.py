@@ -74,7 +74,7 @@ def show_config(config: ConfigOption = None) -> None:
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Ask a running feed what it holds and how far each sidecar has come.
+    """Ask a running feed what it holds, whether it takes requests, and how far each sidecar has come.
 
     Example: consentry-feed status -c feed.yaml --json
     """
@@ -83,14 +83,20 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with connected(load(config).admin_address) as channel:
         stub = intake_pb2_grpc.PolicyServiceStub(channel)
         response = stub.GetFeedStatus(intake_pb2.GetFeedStatusRequest(), timeout=CALL_TIMEOUT_SECONDS)
-    fields = {
+    fields: dict[str, object] = {
         "tenant": response.tenant,
         "log_origin": response.log_origin,
         "log_size": response.log_size,
         "root_hash": response.root_hash.hex(),
         "policy_version": response.policy_version,
         "version": response.version,
+        "intake": "open",
     }
+    if response.HasField("intake_stop"):
+        stop = response.intake_stop
+        fields["intake"] = "stopped"
+        fields["lost_entries"] = f"{stop.first_lost_seq} to {stop.last_lost_seq}"
+        fields["lost_entries_are_held_by"] = stop.sidecar_id or "a sidecar, as an earlier process was told"
     sidecars: list[dict[str, object]] = [
         {
             "sidecar_id": sidecar.sidecar_id,

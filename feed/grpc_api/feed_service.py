@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.merkle import EMPTY_ROOT_HASH
 from consent.key_ring import KeyRing, seal_key_ring
-from feed.errors import EntryUnknown, InvalidRequest, ShuttingDown
+from feed.backup.losses import LossGuard
+from feed.errors import EntryUnknown, InvalidRequest, LogBehindSidecar, ShuttingDown
 from feed.grpc_api.feed_codec import (
     decode_hello,
     encode_entry,
@@ -25,12 +27,13 @@ from feed.grpc_api.feed_codec import (
 from feed.grpc_api.frames import FrameCache
 from feed.grpc_api.peers import verify_sidecar
 from feed.grpc_api.progress import ProgressBook
-from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
+from feed.grpc_api.sync_errors import LogFork
 from feed.log_store.port import Acknowledgement
-from feed.ports import FeedHead, Log, Snapshots
+from feed.ports import FeedHead, Log, Snapshots, WitnessedCheckpoint
 from hosting.clock import Clock
 
 _LOGGER: Final = logging.getLogger(__name__)
+_MAX_HELD_SIZES: Final = 1024
 _REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -52,6 +55,19 @@ class Proofs(Protocol):
         ...
 
 
+class WitnessedCheckpoints(Protocol):
+    """Where checkpoints that witnesses have cosigned come from (`feed.witnessing.Witnessing`)."""
+
+    @property
+    def newest(self) -> WitnessedCheckpoint | None:
+        """The newest one, None before the first or without witnesses."""
+        ...
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change` after each new one; returns the call that ends it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FeedSources:
     """What the service hands out.
@@ -63,6 +79,8 @@ class FeedSources:
         key_ring: Returns the tenant's keys as of now.
         progress: Where acknowledgements go.
         clock: Where the time comes from.
+        witnessing: Where checkpoints that witnesses have cosigned come from.
+        losses: Stops the intake where a sidecar holds more than the log; None where there is no intake.
     """
 
     log: Log
@@ -71,6 +89,8 @@ class FeedSources:
     key_ring: Callable[[], KeyRing]
     progress: ProgressBook
     clock: Clock
+    witnessing: WitnessedCheckpoints
+    losses: LossGuard | None = None
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
@@ -137,7 +157,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             return
         # 3. From the log and not from a queue: a slow sidecar costs its own time and nobody's memory.
         changed = asyncio.Event()
-        end_watch = self._log.watch(changed.set)
+        ends = (self._log.watch(changed.set), self._sources.witnessing.watch(changed.set))
         self._open_streams.add(changed)
         with self._sources.progress.open_stream(hello.sidecar_id):
             reader = asyncio.create_task(self._read_answers(hello.sidecar_id, requests))
@@ -147,7 +167,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     async for response in responses:
                         yield response
             finally:
-                end_watch()
+                for end_watch in ends:
+                    end_watch()
                 self._open_streams.discard(changed)
                 reader.cancel()
                 await asyncio.wait([reader])
@@ -216,6 +237,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         if hello.size > size:
             fields = {"sidecar_id": hello.sidecar_id, "sidecar_size": hello.size, "log_size": size}
             _LOGGER.error("a sidecar holds entries that this log has lost", extra={"fields": fields})
+            if self._sources.losses is not None:
+                await self._sources.losses.report(hello.sidecar_id, hello.size, hello.root_hash)
             raise LogBehindSidecar(f"size: the log has {size} entries, fewer than the sidecar holds")
         root_hash = hello.root_hash or EMPTY_ROOT_HASH
         if await self._sources.proofs.root_hash(hello.size) != root_hash:
@@ -226,7 +249,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     async def _follow(
         self, size: int, changed: asyncio.Event, reader: asyncio.Task[None]
     ) -> AsyncGenerator[feed_pb2.SubscribeResponse]:
-        sent_note = b""
+        sent_note, sent_witnessed = b"", b""
+        # Sizes at which a batch ended here: the sidecar can tell another history at these, and takes no older one's word.
+        held_sizes = deque([size], maxlen=_MAX_HELD_SIZES)
         while True:
             changed.clear()
             if self._is_closing:
@@ -245,7 +270,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     continue
                 size += len(frame.entries.entries)
                 yield frame
+                held_sizes.append(size)
             sent_note = head.checkpoint_note
+            witnessed = self._sources.witnessing.newest
+            if witnessed is not None and witnessed.size in held_sizes and witnessed.note_bytes != sent_witnessed:
+                yield encode_heartbeat(witnessed.note_bytes)
+                sent_witnessed = witnessed.note_bytes
             await changed.wait()
 
     async def _read_answers(self, sidecar_id: str, requests: AsyncIterator[feed_pb2.SubscribeRequest]) -> None:

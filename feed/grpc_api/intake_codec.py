@@ -16,6 +16,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from consent.errors import ConsentError
 from feed.errors import FeedError, InvalidRequest
 from feed.grpc_api.decoding import decode_message, has_unknown_fields
+from feed.intake.content import verify_key
+from feed.intake.receipts import IssuedReceipt
 from feed.intake.requests import (
     RecordDirective,
     RecordFact,
@@ -160,6 +162,30 @@ def parse_restriction_request(message_bytes: bytes) -> RecordRestriction:
         occurred_at_ms=message.occurred_at_ms,
         has_unknown_fields=has_unknown_fields(message, message.identifier),
     )
+
+
+def parse_receipt_request(message_bytes: bytes) -> int | str:
+    """Read a GetReceiptRequest: the seq or the idempotency key that it names.
+
+    Raises:
+        InvalidRequest: It cannot be decoded, or names neither.
+    """
+    message = decode_message(intake_pb2.GetReceiptRequest, message_bytes, MAX_MESSAGE_BYTES)
+    match message.WhichOneof("request"):
+        case "seq":
+            return message.seq
+        case "idempotency_key":
+            verify_key(message.idempotency_key)
+            return message.idempotency_key
+        case _:
+            raise InvalidRequest("request: needs seq or idempotency_key")
+
+
+def format_receipt_answer(issued: IssuedReceipt) -> bytes:
+    """Bytes of the GetReceiptResponse."""
+    return intake_pb2.GetReceiptResponse(
+        receipt=issued.receipt_bytes, seq=issued.seq, request_id=issued.request_id
+    ).SerializeToString()
 
 
 def read_subject(message: event_pb2.Identifier) -> Subject:

@@ -13,6 +13,7 @@ from feed.errors import FeedError, IdempotencyKeyReused, InvalidRequest
 from feed.grpc_api import intake_codec as codec
 from feed.grpc_api.ordered_answers import answer_in_order
 from feed.grpc_api.trace_context import read_traceparent
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source, verify_method
 from feed.ports import Accepted
@@ -35,11 +36,13 @@ class IntakeService:
     Args:
         recorder: Takes requests in.
         source: Whose listener this is.
+        receipts: Proves what was taken in.
     """
 
-    def __init__(self, recorder: Recorder, source: Source) -> None:
+    def __init__(self, recorder: Recorder, source: Source, receipts: ReceiptIssuer) -> None:
         self._recorder = recorder
         self._source = source
+        self._receipts = receipts
 
     async def RecordDirective(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record one directive."""
@@ -82,6 +85,15 @@ class IntakeService:
         accepted = await self._recorder.record_restriction(self._source, request, read_traceparent(context))
         return codec.format_restriction_answer(accepted, self._recorder.origin)
 
+    async def GetReceipt(self, message_bytes: bytes, _: _Context) -> bytes:
+        """Prove that a request of this source is in the log."""
+        named_by = codec.parse_receipt_request(message_bytes)
+        if isinstance(named_by, int):
+            issued = await self._receipts.issue(self._source, named_by)
+        else:
+            issued = await self._receipts.issue_by_key(self._source, named_by)
+        return codec.format_receipt_answer(issued)
+
     async def _answer_streamed(self, batch: Sequence[codec.StreamedRecord], traceparent: str) -> bytes:
         record = partial(
             self._recorder.record_directive, self._source, traceparent=traceparent, method="RecordDirectives"
@@ -106,7 +118,7 @@ async def _parse_all(messages: AsyncIterator[bytes]) -> AsyncGenerator[list[code
 
 def intake_handler(service: IntakeService) -> grpc.GenericRpcHandler:
     """The service's methods for `server.add_generic_rpc_handlers`; messages are not decoded before the service gets them."""
-    unary = ("RecordDirective", "RecordLink", "RecordUnlink", "RecordFact", "RecordRestriction")
+    unary = ("RecordDirective", "RecordLink", "RecordUnlink", "RecordFact", "RecordRestriction", "GetReceipt")
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(getattr(service, name)) for name in unary
     }

@@ -34,4 +34,5 @@ def verify_sidecar(
     if not identities and is_local_trusted and context.peer().startswith("unix:"):
         return
     if not trust_domain or f"spiffe://{trust_domain}/sidecar/{sidecar_id}" not in identities:
-        raise SidecarNotPermitted("sidecar_id: is not the name in the certificate")
+        expected = f"; expected the URI spiffe://{trust_domain}/sidecar/<sidecar_id>" if trust_domain else ""
+        raise SidecarNotPermitted(f"sidecar_id: is not the name in the certificate{expected}")

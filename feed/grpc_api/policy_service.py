@@ -9,6 +9,7 @@ from consentry.event.v1 import event_pb2
 from consentry.intake.v1 import intake_pb2
 
 from consent.policy import MAX_DOCUMENT_BYTES
+from feed.backup.losses import Loss
 from feed.grpc_api.decoding import decode_message
 from feed.grpc_api.intake_codec import MAX_MESSAGE_BYTES
 from feed.grpc_api.progress import SidecarProgress
@@ -47,6 +48,7 @@ class PolicyService:
         source: Name of the listener's source, for the entries of the log.
         identity: Of the feed.
         progress: How far each sidecar has come.
+        loss: Why nothing is logged, None while the intake is open.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class PolicyService:
         source: str,
         identity: FeedIdentity,
         progress: Callable[[], Sequence[SidecarProgress]],
+        loss: Callable[[], Loss | None] = lambda: None,
     ) -> None:
         self._publisher = publisher
         self._log = log
         self._source = source
         self._identity = identity
         self._progress = progress
+        self._loss = loss
 
     async def PublishPolicy(self, message_bytes: bytes, context: _Context) -> bytes:
         """Put a policy in force."""
@@ -103,6 +107,12 @@ class PolicyService:
             ],
             version=self._identity.version,
         )
+        loss = self._loss()
+        if loss is not None:
+            stop = intake_pb2.IntakeStop(
+                first_lost_seq=loss.first_seq, last_lost_seq=loss.last_seq, sidecar_id=loss.sidecar_id
+            )
+            response.intake_stop.CopyFrom(stop)
         return response.SerializeToString()
 
 

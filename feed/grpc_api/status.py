@@ -11,7 +11,7 @@ from consent.eventlog.errors import EventLogError
 from consent.key_ring import InvalidKeyRing
 from consent.policy import PolicyError
 from feed import errors
-from feed.grpc_api.sync_errors import LogBehindSidecar, LogFork
+from feed.grpc_api.sync_errors import LogFork
 from hosting.errors import HostingError, MalformedMessage
 
 STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
@@ -26,6 +26,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.EntryUnknown: StatusCode.NOT_FOUND,
         errors.SourceNotPermitted: StatusCode.PERMISSION_DENIED,
         errors.SidecarNotPermitted: StatusCode.PERMISSION_DENIED,
+        errors.CallerNotPermitted: StatusCode.PERMISSION_DENIED,
         InvalidIdentifier: StatusCode.INVALID_ARGUMENT,
         InvalidKeyRing: StatusCode.INVALID_ARGUMENT,
         PolicyError: StatusCode.INVALID_ARGUMENT,
@@ -34,7 +35,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.SubjectKeyUnusable: StatusCode.FAILED_PRECONDITION,
         errors.NoPolicy: StatusCode.FAILED_PRECONDITION,
         errors.ClusterTooLarge: StatusCode.FAILED_PRECONDITION,
-        LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
+        errors.BackupFailed: StatusCode.FAILED_PRECONDITION,
+        errors.LogBehindSidecar: StatusCode.FAILED_PRECONDITION,
         LogFork: StatusCode.FAILED_PRECONDITION,
         # Somebody else was faster: read again and decide anew.
         errors.PolicyConflict: StatusCode.ABORTED,
@@ -43,10 +45,15 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,
         errors.LogWriteFailed: StatusCode.UNAVAILABLE,
+        errors.ArchiveWriteFailed: StatusCode.UNAVAILABLE,
         errors.OutcomeUnknown: StatusCode.UNAVAILABLE,
         errors.LogStoreError: StatusCode.UNAVAILABLE,
         # The feed's own data are wrong.
         errors.CorruptLog: StatusCode.DATA_LOSS,
+        errors.CorruptArchive: StatusCode.DATA_LOSS,
+        errors.LogRolledBack: StatusCode.DATA_LOSS,
+        errors.LogUnmarked: StatusCode.DATA_LOSS,
+        errors.HighWaterUnreadable: StatusCode.DATA_LOSS,
         errors.ForeignLog: StatusCode.DATA_LOSS,
         # What has no row of its own, of this package or of those below it, should not have come this far.
         errors.FeedError: StatusCode.INTERNAL,

@@ -7,6 +7,7 @@ in the writer's way.
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -27,6 +28,7 @@ _PRAGMAS: Final = (
     "PRAGMA wal_autocheckpoint = 10000",
     "PRAGMA cell_size_check = ON",
 )
+_FILE_MODE: Final = 0o600
 _PRIMARY_CODE_BITS: Final = 0xFF
 # Where SQLite quotes a damaged schema, Python stumbles over the bytes of the message.
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
@@ -192,6 +194,10 @@ def _name(error: Exception) -> str:
 
 
 def _probe(path: Path) -> None:
+    # SQLite creates files as the umask lets it, and its write-ahead log with the mode of the file.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
+        path.chmod(_FILE_MODE)
     sqlite3.connect(path).close()
 
 

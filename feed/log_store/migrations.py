@@ -11,10 +11,10 @@ APPLICATION_ID: Final = 0x436F6E73
 
 #: One step for each schema version, statement by statement; a step that was released is never changed.
 #:
-#: * `entry.sealed`: opening, event bytes and traceparent; an erasure takes it away and leaves the row.
+#: * `entry.sealed`: opening, event bytes and traceparent; after an erasure, the commitment to them alone.
 #: * `node.position`: a node's in-order number, so that a growing tree only appends (`feed.log_store.tree`).
-#: * `cluster`: one row for each person; `member` leads from every further token of a linked person to that row.
-#: * `erasure`: the commitment of an entry whose payload is gone: what its leaf is made of.
+#: * `cluster`: one row for each person; `member` leads from every further token of a linked person to that row. Both are found by
+#:   keyed hashes of tokens (`feed.log_store.rows`).
 #: * `request`: under a keyed hash, since a source may build its idempotency keys from identifiers.
 _STEPS: Final = (
     (
@@ -31,15 +31,14 @@ _STEPS: Final = (
             checkpoint_time_ms INTEGER NOT NULL, sealed BLOB NOT NULL
         ) STRICT""",
         "CREATE TABLE tenant (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL) STRICT",
-        "CREATE TABLE cluster (first_token BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID",
-        "CREATE TABLE member (token BLOB PRIMARY KEY, first_token BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE TABLE cluster (token_hash BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE TABLE member (token_hash BLOB PRIMARY KEY, cluster_hash BLOB NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE request (name_hash BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID",
         """CREATE TABLE acknowledgement (
             sidecar_id TEXT PRIMARY KEY, size INTEGER NOT NULL,
             applied_at_ms INTEGER NOT NULL, received_at_ms INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
-    ("CREATE TABLE erasure (seq INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT",),
 )
 SCHEMA_VERSION: Final = len(_STEPS)
 

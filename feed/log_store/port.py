@@ -1,6 +1,6 @@
 """What the sequencer, the snapshots and the proofs expect of a store, whatever keeps it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -82,6 +82,7 @@ class Batch:
         nodes: Every node of the tree that they complete.
         changes: To the folded state.
         requests: Those with an idempotency key.
+        replayed_requests: The same of a log that is restored, by the hash of their names: nobody knows the names any more.
         takes_staged_state: What `LogStore.stage_rekeyed` made takes the place of the whole folded state.
         erased: Entries from before, with their payload, of which only type and commitment stay.
     """
@@ -92,6 +93,7 @@ class Batch:
     nodes: Sequence[Node]
     changes: ClusterChanges = field(default_factory=ClusterChanges)
     requests: Mapping[RequestName, LoggedRequest] = field(default_factory=dict)
+    replayed_requests: Mapping[bytes, LoggedRequest] = field(default_factory=dict)
     takes_staged_state: bool = False
     erased: Sequence[StoredEntry] = ()
 
@@ -175,12 +177,16 @@ class LogStore(Protocol):
         """Those of the requests that were logged before."""
         ...
 
+    async def read_requests(self, after_hash: bytes, limit: int) -> Sequence[tuple[bytes, LoggedRequest]]:
+        """The next requests in the order of the hashes of their names; `b""` starts at the beginning."""
+        ...
+
     async def find_clusters(self, tokens: Collection[bytes]) -> Mapping[bytes, bytes]:
         """Canonical record of the cluster of each token that is known."""
         ...
 
-    async def read_clusters(self, after_token: bytes, limit: int) -> Sequence[ClusterRow]:
-        """The next clusters in the order of their first token; `b""` starts at the beginning."""
+    def read_clusters(self) -> AsyncIterator[Sequence[ClusterRow]]:
+        """All clusters in the order of their first token, page by page; nothing may be committed meanwhile."""
         ...
 
     async def count_subjects(self) -> int:

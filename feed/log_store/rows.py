@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from consent.errors import ConsentError
 from consent.eventlog.errors import MalformedFrontier
-from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, commit, parse_frontier
-from consent.state_record import format_tenant, parse_tenant
+from consent.eventlog.merkle import HASH_BYTES, OPENING_BYTES, parse_frontier
+from consent.state_record import first_token_of, format_tenant, parse_tenant
 from feed.errors import CorruptLog
-from feed.log_store.port import LoggedRequest, RequestName, StoredHead
+from feed.log_store.port import ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.sealing import Sealer
 from feed.ports import Accepted, StoredEntry
 
@@ -22,6 +22,7 @@ _REQUEST: Final = struct.Struct(">32s16sQq")
 _HEAD: Final = struct.Struct(">QqI")
 _SEALED_HEAD_BYTES: Final = 2 * HASH_BYTES
 _NAME_HASH_BYTES: Final = 16
+_TOKEN_HASH_BYTES: Final = 16
 _MAX_TRACEPARENT_BYTES: Final = 255
 
 
@@ -30,7 +31,7 @@ class RowCodec:
 
     Args:
         sealer: Seals and opens.
-        index_key: 32 bytes, for the hash by which a request's name is found.
+        index_key: 32 bytes, for the hashes by which tokens and requests are found.
     """
 
     def __init__(self, sealer: Sealer, index_key: bytes) -> None:
@@ -39,37 +40,36 @@ class RowCodec:
 
     def entry_row(self, entry: StoredEntry) -> Row:
         """(seq, type, sealed)."""
-        # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
-        traceparent = entry.traceparent.encode("ascii", "replace")
-        if len(traceparent) > _MAX_TRACEPARENT_BYTES:
-            traceparent = b""
-        payload = _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
         place = _ENTRY.pack(b"e", entry.seq, entry.type_byte)
-        return entry.seq, entry.type_byte, self._sealer.seal(place, payload)
-
-    def erasure_row(self, entry: StoredEntry) -> Row:
-        """(seq, sealed): what stays of an entry whose payload is taken away."""
-        place = _ENTRY.pack(b"x", entry.seq, entry.type_byte)
-        return entry.seq, self._sealer.seal(place, commit(entry.opening, entry.event_bytes))
+        return entry.seq, entry.type_byte, self._sealer.seal(place, format_payload(entry))
 
     def read_entry(self, row: Row) -> StoredEntry:
-        """The entry of an `entry_row`, followed by the sealed value of its `erasure_row` or None; raises CorruptLog."""
+        """The entry of an `entry_row`; raises CorruptLog."""
         seq, type_byte = read_number(row[0], "seq"), read_number(row[1], "type", 0xFF)
-        if row[2] is None:
-            commitment = self._sealer.open(_ENTRY.pack(b"x", seq, type_byte), row[3])
-            return StoredEntry(seq, type_byte, b"", b"", commitment=commitment)
-        payload = self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2])
-        opening, length = _PAYLOAD.unpack_from(payload)
-        end = _PAYLOAD.size + length
-        return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+        return parse_payload(seq, type_byte, self._sealer.open(_ENTRY.pack(b"e", seq, type_byte), row[2]))
+
+    def token_hash(self, token: bytes) -> bytes:
+        """16 bytes under which a token is found again.
+
+        The first byte is the token's own, so that the rows lie in 256 groups in the order of the tokens: a snapshot, which needs that
+        order, sorts one group at a time. It tells no more of a token than one in 256.
+        """
+        digest = blake2b(token, key=self._index_key, digest_size=_TOKEN_HASH_BYTES - 1, person=b"csty-row-v1")
+        return token[:1] + digest.digest()
 
     def cluster_row(self, first_token: bytes, record: bytes) -> Row:
-        """(first_token, sealed)."""
-        return first_token, self._sealer.seal(b"c" + first_token, record)
+        """(token_hash, sealed)."""
+        token_hash = self.token_hash(first_token)
+        return token_hash, self._sealer.seal(b"c" + token_hash, record)
 
-    def read_cluster(self, first_token: object, sealed: object) -> bytes:
+    def read_cluster(self, token_hash: object, sealed: object) -> bytes:
         """The record of a `cluster_row`; raises CorruptLog."""
-        return self._sealer.open(b"c" + read_bytes(first_token, "first_token"), sealed)
+        return self._sealer.open(b"c" + read_bytes(token_hash, "token_hash"), sealed)
+
+    def read_ordered(self, rows: Iterable[Row]) -> list[ClusterRow]:
+        """The clusters of `cluster_row`s in the order of their first token; raises CorruptLog."""
+        records = (self.read_cluster(*row) for row in rows)
+        return sorted(ClusterRow(first_token_of(record), record) for record in records)
 
     def name_hash(self, name: RequestName) -> bytes:
         """16 bytes under which a request is found again."""
@@ -78,19 +78,13 @@ class RowCodec:
         digest.update(len(source).to_bytes(4, "big") + source + key)
         return digest.digest()
 
-    def request_row(self, name: RequestName, request: LoggedRequest) -> Row:
+    def request_row(self, name_hash: bytes, request: LoggedRequest) -> Row:
         """(name_hash, sealed)."""
-        accepted = request.accepted
-        content = _REQUEST.pack(request.digest, accepted.request_id, accepted.seq, accepted.accepted_at_ms)
-        name_hash = self.name_hash(name)
-        return name_hash, self._sealer.seal(b"r" + name_hash, content + accepted.rejection.encode("ascii"))
+        return name_hash, self._sealer.seal(b"r" + name_hash, format_request_answer(request))
 
     def read_request(self, row: Row) -> LoggedRequest:
         """The request of a `request_row`; raises CorruptLog."""
-        content = self._sealer.open(b"r" + read_bytes(row[0], "name_hash"), row[1])
-        digest, request_id, seq, accepted_at_ms = _REQUEST.unpack_from(content)
-        rejection = content[_REQUEST.size :].decode("ascii")
-        return LoggedRequest(digest, Accepted(request_id, seq, accepted_at_ms, rejection))
+        return parse_request_answer(self._sealer.open(b"r" + read_bytes(row[0], "name_hash"), row[1]))
 
     def head_row(self, head: StoredHead) -> Row:
         """(version, frontier, checkpoint_note, checkpoint_time_ms, sealed)."""
@@ -118,6 +112,43 @@ class RowCodec:
             )
         except (MalformedFrontier, ConsentError) as error:
             raise CorruptLog(f"head: {error}") from None
+
+
+def format_payload(entry: StoredEntry) -> bytes:
+    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, event bytes.
+
+    Of one whose payload was erased: its commitment in the opening's place, and neither trace context nor event bytes.
+    """
+    if not entry.event_bytes:
+        return _PAYLOAD.pack(entry.commitment, 0)
+    # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
+    traceparent = entry.traceparent.encode("ascii", "replace")
+    if len(traceparent) > _MAX_TRACEPARENT_BYTES:
+        traceparent = b""
+    return _PAYLOAD.pack(entry.opening, len(traceparent)) + traceparent + entry.event_bytes
+
+
+def parse_payload(seq: int, type_byte: int, payload: bytes) -> StoredEntry:
+    """The entry of a `format_payload` that was authentic."""
+    opening, length = _PAYLOAD.unpack_from(payload)
+    end = _PAYLOAD.size + length
+    if end == len(payload):
+        return StoredEntry(seq, type_byte, b"", b"", commitment=opening)
+    return StoredEntry(seq, type_byte, opening, payload[end:], payload[_PAYLOAD.size : end].decode("ascii"))
+
+
+def format_request_answer(request: LoggedRequest) -> bytes:
+    """What is sealed of a request: digest, request id, u64 seq, i64 time, and the reason of a rejection."""
+    accepted = request.accepted
+    content = _REQUEST.pack(request.digest, accepted.request_id, accepted.seq, accepted.accepted_at_ms)
+    return content + accepted.rejection.encode("ascii")
+
+
+def parse_request_answer(content: bytes) -> LoggedRequest:
+    """The request of a `format_request_answer` that was authentic."""
+    digest, request_id, seq, accepted_at_ms = _REQUEST.unpack_from(content)
+    rejection = content[_REQUEST.size :].decode("ascii")
+    return LoggedRequest(digest, Accepted(request_id, seq, accepted_at_ms, rejection))
 
 
 def read_bytes(value: object, column: str) -> bytes:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from feed.errors import CorruptLog
 
 KEY_BYTES: Final = 32
+INDEX_KEY_LABEL: Final = "index-key"
 _NONCE_BYTES: Final = 12
 #: Number of the data key, then the counter that the nonce is made of.
 _HEAD: Final = struct.Struct(">IQ")

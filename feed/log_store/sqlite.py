@@ -1,7 +1,8 @@
 """The log in one SQLite file: the embedded store."""
 
+import asyncio
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,22 @@ from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
-from consent import encoding as wire
-from consent.eventlog.keys import VerifierKey
 from consent.eventlog.proof import root_from_nodes
+from consent.state_record import parse_cluster
 from consent.vocabulary.subject import Rekeyer
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
+from feed.log_store.archive import Archive
 from feed.log_store.database import Database, write_rows
+from feed.log_store.identity import LogIdentity
 from feed.log_store.migrations import migrate
 from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
-from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.segments import Frame
 from feed.log_store.staging import drop_staged, stage_rekeyed, take_staged
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
-from feed.ports import StoredEntry
+from feed.ports import StoredEntry, erase_payload
 from hosting.locks import InstanceLock
 
 DATABASE_NAME: Final = "log.db"
@@ -31,43 +34,44 @@ DATABASE_NAME: Final = "log.db"
 _KEY_COUNTS: Final = (1, 4, 16, 64, 256)
 #: What one read of entries may take in memory, unless a single entry is larger.
 _MAX_READ_BYTES: Final = 4 * 1024 * 1024
-_INDEX_KEY_LABEL: Final = "index-key"
+#: The first byte of a token's hash is the token's own; clusters are read group by group.
+_GROUPS: Final = 256
+_PAGE_ROWS: Final = 2_000
+_AFTER_ALL_BYTES: Final = 17
+#: How the record of somebody who is not linked begins: most records need not be read further.
+_ONE_MEMBER: Final = b"\x00\x01"
 
 _Key = TypeVar("_Key", int, bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class LogIdentity:
-    """Whose log a file must hold.
+class SqliteLog:
+    """Implements `feed.log_store.port.LogStore`. Made by `open` only.
 
     Attributes:
-        origin: Name of the log.
-        tenant: Name of the tenant.
-        log_keys: Keys that may have signed its head.
+        wrapped_index_key: The key of the hashes by which rows are found, as it lies in the file; archives and backups carry it.
     """
 
-    origin: str
-    tenant: str
-    log_keys: tuple[VerifierKey, ...]
-
-
-class SqliteLog:
-    """Implements `feed.log_store.port.LogStore`. Made by `open` only."""
-
-    def __init__(self, database: Database, rows: RowCodec, identity: LogIdentity, held: ExitStack) -> None:
+    def __init__(self, database: Database, unlocked: "_Unlocked", identity: LogIdentity, held: ExitStack) -> None:
         self._database = database
-        self._rows = rows
+        self._rows = unlocked.rows
+        self._data_key_row = unlocked.data_key_row
+        self._is_data_key_kept = False
         self._identity = identity
         self._held = held
+        self._archive: Archive | None = None
+        self.wrapped_index_key = unlocked.wrapped_index_key
 
     @classmethod
-    async def open(cls, directory: Path, identity: LogIdentity, kek: bytes) -> Self:
+    async def open(
+        cls, directory: Path, identity: LogIdentity, kek: bytes, *, wrapped_index_key: bytes | None = None
+    ) -> Self:
         """Open the log in a directory, or begin one there.
 
         Args:
             directory: Created for its owner alone where it is missing; locked until `close`.
             identity: Whose log it must be.
             kek: 32 bytes; wraps the data keys.
+            wrapped_index_key: For a log that is begun: that of the log that it restores. None: a fresh one.
 
         Raises:
             InstanceLocked, DirectoryUnusable: Another process works on the directory, or it cannot be used.
@@ -80,19 +84,30 @@ class SqliteLog:
             database = Database(directory / DATABASE_NAME)
             await database.open()
             try:
-                rows = await _unlock(database, identity, kek)
+                unlocked = await _unlock(database, identity, kek, wrapped_index_key)
             except LogStoreError:
                 await database.close()
                 raise
-            return cls(database, rows, identity, held.pop_all())
+            return cls(database, unlocked, identity, held.pop_all())
 
     async def close(self) -> None:
         """Close the file and give the directory's lock back."""
         await self._database.close()
         self._held.close()
 
+    def keep_archive(self, archive: Archive) -> None:
+        """Write every batch to an archive from now on, before it is committed; the archive ends where the log does."""
+        self._archive = archive
+
     async def load_head(self) -> StoredHead:
         """See `LogStore`."""
+        head = await self._load_head()
+        if self._archive is not None:
+            # What the archive holds beyond it was never committed: its caller may be told so only once it is gone from there too.
+            await self._archive.drop_after(head.size)
+        return head
+
+    async def _load_head(self) -> StoredHead:
         async with self._database.reading() as connection:
             heads = await _fetch(
                 connection,
@@ -122,23 +137,32 @@ class SqliteLog:
         entries = [rows.entry_row(entry) for entry in batch.entries]
         nodes = [(node_position(level, index), node_hash) for level, index, node_hash in batch.nodes]
         clusters = [rows.cluster_row(first_token, record) for first_token, record in changes.records.items()]
-        requests = [rows.request_row(name, request) for name, request in batch.requests.items()]
-        erasures, erased_seqs = map(rows.erasure_row, batch.erased), [entry.seq for entry in batch.erased]
+        removed = [(rows.token_hash(first_token),) for first_token in changes.removed]
+        members = [(rows.token_hash(token), rows.token_hash(first)) for token, first in changes.members.items()]
+        removed_members = [(rows.token_hash(token),) for token in changes.removed_members]
+        answers = {rows.name_hash(name): request for name, request in batch.requests.items()}
+        answers.update(batch.replayed_requests)
+        requests = [rows.request_row(name_hash, request) for name_hash, request in answers.items()]
+        erased = [(row[2], row[0]) for row in map(rows.entry_row, map(erase_payload, batch.erased))]
+        if self._archive is not None:
+            # A crash behind this line leaves a batch in the archive that was not committed; the next start commits it.
+            await self._archive.append(_frame(batch, answers))
         async with self._database.writing() as connection:
             # The head first: another writer's commit is met before anything else was written.
             await self._write_head(connection, batch)
+            await self._keep_data_key(connection)
             await write_rows(connection, "INSERT INTO entry VALUES (?, ?, ?)", entries)
             await write_rows(connection, "INSERT INTO node VALUES (?, ?)", nodes)
-            await write_rows(connection, "DELETE FROM cluster WHERE first_token = ?", _singles(changes.removed))
-            await write_rows(connection, "DELETE FROM member WHERE token = ?", _singles(changes.removed_members))
+            await write_rows(connection, "DELETE FROM cluster WHERE token_hash = ?", removed)
+            await write_rows(connection, "DELETE FROM member WHERE token_hash = ?", removed_members)
             await write_rows(connection, "INSERT OR REPLACE INTO cluster VALUES (?, ?)", clusters)
-            await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", changes.members.items())
+            await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", members)
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
-            await write_rows(connection, "INSERT INTO erasure VALUES (?, ?)", erasures)
             # The row's old bytes are overwritten (secure_delete), the write-ahead log's by the next `settle`.
-            await write_rows(connection, "UPDATE entry SET sealed = NULL WHERE seq = ?", _singles(erased_seqs))
+            await write_rows(connection, "UPDATE entry SET sealed = ? WHERE seq = ?", erased)
             if batch.takes_staged_state:
                 await take_staged(connection)
+        self._is_data_key_kept = True
 
     async def stage_rekeyed(self, before: StoredHead, rekeyer: Rekeyer) -> bytes:
         """See `LogStore`."""
@@ -151,25 +175,59 @@ class SqliteLog:
         found = await self._select(statement, list(by_hash))
         return {by_hash[read_bytes(row[0], "name_hash")]: self._rows.read_request(row) for row in found}
 
+    async def read_requests(self, after_hash: bytes, limit: int) -> Sequence[tuple[bytes, LoggedRequest]]:
+        """See `LogStore`."""
+        statement = "SELECT name_hash, sealed FROM request WHERE name_hash > ? ORDER BY name_hash LIMIT ?"
+        async with self._database.reading() as connection:
+            found = await _fetch(connection, statement, (after_hash, limit))
+        return [(read_bytes(row[0], "name_hash"), self._rows.read_request(row)) for row in found]
+
     async def find_clusters(self, tokens: Collection[bytes]) -> Mapping[bytes, bytes]:
         """See `LogStore`."""
+        by_hash = {self._rows.token_hash(token): token for token in tokens}
         statement = (
-            "SELECT first_token, first_token, sealed FROM cluster WHERE first_token IN ({0}) UNION ALL "
-            "SELECT token, member.first_token, sealed FROM member LEFT JOIN cluster USING (first_token) "
-            "WHERE token IN ({0})"
+            "SELECT token_hash, token_hash, sealed FROM cluster WHERE token_hash IN ({0}) UNION ALL "
+            "SELECT member.token_hash, cluster_hash, sealed "
+            "FROM member LEFT JOIN cluster ON cluster.token_hash = cluster_hash WHERE member.token_hash IN ({0})"
         )
-        found = await self._select(statement, list(tokens))
+        found = await self._select(statement, list(by_hash))
         return {
-            read_bytes(token, "token"): self._rows.read_cluster(first_token, sealed)
-            for token, first_token, sealed in found
+            by_hash[read_bytes(token_hash, "token_hash")]: self._rows.read_cluster(cluster_hash, sealed)
+            for token_hash, cluster_hash, sealed in found
         }
 
-    async def read_clusters(self, after_token: bytes, limit: int) -> Sequence[ClusterRow]:
+    async def read_clusters(self) -> AsyncIterator[Sequence[ClusterRow]]:
         """See `LogStore`."""
-        statement = "SELECT first_token, sealed FROM cluster WHERE first_token > ? ORDER BY first_token LIMIT ?"
         async with self._database.reading() as connection:
-            found = await _fetch(connection, statement, (after_token, limit))
-        return [ClusterRow(read_bytes(row[0], "first_token"), self._rows.read_cluster(*row)) for row in found]
+            ((count,),) = await _fetch(connection, "SELECT count(*) FROM cluster")
+        groups_per_page = max(1, _GROUPS * _PAGE_ROWS // max(read_number(count, "count"), _PAGE_ROWS))
+        statement = "SELECT token_hash, sealed FROM cluster WHERE token_hash >= ? AND token_hash < ?"
+        for group in range(0, _GROUPS, groups_per_page):
+            # Longer than any hash of the last group.
+            end = group + groups_per_page
+            bounds = bytes((group,)), bytes((end,)) if end < _GROUPS else bytes((0xFF,)) * _AFTER_ALL_BYTES
+            async with self._database.reading() as connection:
+                found = await _fetch(connection, statement, bounds)
+            # In a thread: a page of a large log is tens of thousands of rows.
+            if page := await asyncio.to_thread(self._rows.read_ordered, found):
+                yield page
+
+    async def verify_members(self) -> None:
+        """Check that every further token of a linked person leads to that person's cluster, and that nothing else leads anywhere.
+
+        Raises:
+            CorruptLog: It does not.
+        """
+        async with self._database.reading() as connection:
+            found = await _fetch(connection, "SELECT token_hash, cluster_hash FROM member")
+        leads_to = {read_bytes(token, "token_hash"): read_bytes(cluster, "cluster_hash") for token, cluster in found}
+        async for page in self.read_clusters():
+            for first_token, record in page:
+                for token in _further_tokens(record):
+                    if leads_to.pop(self._rows.token_hash(token), b"") != self._rows.token_hash(first_token):
+                        raise CorruptLog("a token does not lead to its own cluster")
+        if leads_to:
+            raise CorruptLog("a token leads to a cluster that is not its own")
 
     async def count_subjects(self) -> int:
         """See `LogStore`."""
@@ -189,8 +247,7 @@ class SqliteLog:
             last_seq = _last_within_limit(sizes)
             found = await _fetch(
                 connection,
-                "SELECT entry.seq, type, entry.sealed, erasure.sealed FROM entry LEFT JOIN erasure USING (seq) "
-                "WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq",
+                "SELECT seq, type, sealed FROM entry WHERE seq BETWEEN ? AND ? ORDER BY seq",
                 (from_seq, last_seq),
             )
         entries = [self._rows.read_entry(row) for row in found]
@@ -241,6 +298,11 @@ class SqliteLog:
             tenant_row = self._rows.tenant_row(batch.head)
             await write_rows(connection, "INSERT OR REPLACE INTO tenant VALUES (1, ?)", [tenant_row])
 
+    async def _keep_data_key(self, connection: aiosqlite.Connection) -> None:
+        """With the first commit, so that a start that logs nothing leaves no key; the same row again after a commit that failed."""
+        if not self._is_data_key_kept:
+            await write_rows(connection, "INSERT OR REPLACE INTO data_key VALUES (?, ?)", [self._data_key_row])
+
     async def _select(self, statement: str, keys: Sequence[_Key]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         async with self._database.reading() as connection:
@@ -250,31 +312,39 @@ class SqliteLog:
         return found
 
 
-async def _unlock(database: Database, identity: LogIdentity, kek: bytes) -> RowCodec:
+@dataclass(frozen=True, slots=True)
+class _Unlocked:
+    rows: RowCodec
+    data_key_row: tuple[int, bytes]
+    wrapped_index_key: bytes
+
+
+async def _unlock(database: Database, identity: LogIdentity, kek: bytes, wrapped_index_key: bytes | None) -> _Unlocked:
     """Check whose log it is and take up its keys; a new data key is made for this process."""
-    context = wire.STRING.write(identity.origin) + wire.STRING.write(identity.tenant)
-    wrap = KeyWrap(kek, context)
+    wrap = KeyWrap(kek, identity.key_context)
     async with database.writing() as connection:
         await migrate(connection)
         await drop_staged(connection)
-        index_key = await _check_identity(connection, identity, kek, wrap)
+        wrapped_index_key = await _check_identity(connection, identity, kek, wrap, wrapped_index_key)
+        index_key = wrap.unwrap(wrapped_index_key, INDEX_KEY_LABEL)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")
         keys = {
             read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), _data_key_label(number))
             for number, wrapped in stored
         }
-        current = max(keys, default=0) + 1
-        keys[current] = os.urandom(KEY_BYTES)
-        wrapped_key = wrap.wrap(keys[current], _data_key_label(current))
-        await write_rows(connection, "INSERT INTO data_key VALUES (?, ?)", [(current, wrapped_key)])
-    return RowCodec(Sealer(keys, current, context), index_key)
+    current = max(keys, default=0) + 1
+    keys[current] = os.urandom(KEY_BYTES)
+    data_key_row = current, wrap.wrap(keys[current], _data_key_label(current))
+    return _Unlocked(RowCodec(Sealer(keys, current, identity.key_context), index_key), data_key_row, wrapped_index_key)
 
 
-async def _check_identity(connection: aiosqlite.Connection, identity: LogIdentity, kek: bytes, wrap: KeyWrap) -> bytes:
+async def _check_identity(
+    connection: aiosqlite.Connection, identity: LogIdentity, kek: bytes, wrap: KeyWrap, restored_index_key: bytes | None
+) -> bytes:
     rows = await _fetch(connection, "SELECT origin, tenant, kek_id, wrapped_index_key FROM identity")
     if not rows:
-        index_key = os.urandom(KEY_BYTES)
-        row = (identity.origin, identity.tenant, identify_kek(kek), wrap.wrap(index_key, _INDEX_KEY_LABEL))
+        index_key = restored_index_key or wrap.wrap(os.urandom(KEY_BYTES), INDEX_KEY_LABEL)
+        row = (identity.origin, identity.tenant, identify_kek(kek), index_key)
         await write_rows(connection, "INSERT INTO identity VALUES (1, ?, ?, ?, ?)", [row])
         return index_key
     origin, tenant, kek_id, wrapped_index_key = rows[0]
@@ -284,7 +354,20 @@ async def _check_identity(connection: aiosqlite.Connection, identity: LogIdentit
         raise ForeignLog("the file holds the log of another tenant")
     if kek_id != identify_kek(kek):
         raise ForeignLog("the file is sealed under another feed-kek")
-    return wrap.unwrap(read_bytes(wrapped_index_key, "wrapped_index_key"), _INDEX_KEY_LABEL)
+    return read_bytes(wrapped_index_key, "wrapped_index_key")
+
+
+def _further_tokens(record: bytes) -> list[bytes]:
+    if record.startswith(_ONE_MEMBER):
+        return []
+    return [member.token for member in parse_cluster(record).members[1:]]
+
+
+def _frame(batch: Batch, answers: Mapping[bytes, LoggedRequest]) -> Frame:
+    head = batch.head
+    return Frame(
+        batch.before.size + 1, batch.entries, list(answers.items()), head.checkpoint_note, head.checkpoint_time_ms
+    )
 
 
 async def _fetch(
@@ -299,10 +382,6 @@ def _fill_up(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
         chunk = list(keys[start : start + largest])
         count = next(count for count in _KEY_COUNTS if count >= len(chunk))
         yield chunk + chunk[-1:] * (count - len(chunk))
-
-
-def _singles(values: Collection[_Key]) -> list[tuple[_Key]]:
-    return [(value,) for value in values]
 
 
 def _last_within_limit(sizes: Sequence[tuple[Any, ...]]) -> int:

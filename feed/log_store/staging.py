@@ -27,7 +27,7 @@ _TAKE: Final = (
     "INSERT INTO member SELECT * FROM next_member ORDER BY 1",
 )
 _DROP: Final = ("DROP TABLE IF EXISTS next_cluster", "DROP TABLE IF EXISTS next_member")
-_READ_PAGE: Final = "SELECT first_token, sealed FROM cluster WHERE first_token > ? ORDER BY first_token LIMIT ?"
+_READ_PAGE: Final = "SELECT token_hash, sealed FROM cluster WHERE token_hash > ? ORDER BY token_hash LIMIT ?"
 
 
 async def stage_rekeyed(database: Database, rows: RowCodec, before: StoredHead, rekeyer: Rekeyer) -> bytes:
@@ -60,13 +60,13 @@ async def _run(connection: aiosqlite.Connection, statements: Sequence[str]) -> N
 
 
 async def _stage_pages(database: Database, rows: RowCodec, before: StoredHead, rekeyer: Rekeyer) -> bytes:
-    sums, after_token = _Sums(), b""
+    sums, after_hash = _Sums(), b""
     while True:
         async with database.reading() as connection:
-            page = list(await connection.execute_fetchall(_READ_PAGE, (after_token, _PAGE_ROWS)))
+            page = list(await connection.execute_fetchall(_READ_PAGE, (after_hash, _PAGE_ROWS)))
         if not page:
             break
-        after_token = read_bytes(page[-1][0], "first_token")
+        after_hash = read_bytes(page[-1][0], "token_hash")
         clusters, members = await asyncio.to_thread(_rekey_page, rows, page, rekeyer, sums)
         async with database.writing() as connection:
             await write_rows(connection, "INSERT INTO next_cluster VALUES (?, ?)", clusters)
@@ -87,11 +87,12 @@ def _rekey_page(
     rows: RowCodec, page: Sequence[Sequence[object]], rekeyer: Rekeyer, sums: _Sums
 ) -> tuple[list[Row], list[Row]]:
     clusters, members, before, after = [], [], [], []
-    for first_token, sealed in page:
-        record = rows.read_cluster(first_token, sealed)
+    for row in page:
+        record = rows.read_cluster(*row)
         rekeyed, (first, *others) = rekey_record(record, rekeyer)
         clusters.append(rows.cluster_row(first, rekeyed))
-        members += [(token, first) for token in others]
+        first_hash = clusters[-1][0]
+        members += [(rows.token_hash(token), first_hash) for token in others]
         before.append(record)
         after.append(rekeyed)
     sums.before, sums.after = add_records(sums.before, before), add_records(sums.after, after)

@@ -2,13 +2,34 @@
 
 from collections.abc import Sequence
 
-from consent.eventlog.checkpoint import parse_checkpoint_text
+from consent.eventlog.checkpoint import Checkpoint, parse_checkpoint_text
 from consent.eventlog.errors import EventLogError
 from consent.eventlog.keys import VerifierKey, verify_note
 from consent.eventlog.proof import NodeAt, root_from_nodes
 from consent.eventlog.signed_note import parse_note
 from feed.errors import CorruptLog, ForeignLog
 from feed.log_store.port import StoredHead
+
+
+def verify_stored_note(note_bytes: bytes, *, origin: str, log_keys: Sequence[VerifierKey]) -> Checkpoint:
+    """Check a stored checkpoint and return what it says.
+
+    Raises:
+        ForeignLog: It is signed as another log's, or by none of these keys.
+        CorruptLog: It cannot be read.
+    """
+    try:
+        note = parse_note(note_bytes)
+        checkpoint = parse_checkpoint_text(note.text)
+    except EventLogError as error:
+        raise CorruptLog(f"the head's checkpoint: {error}") from None
+    if checkpoint.origin != origin:
+        raise ForeignLog("the head's checkpoint is of another log")
+    try:
+        verify_note(note, *log_keys)
+    except EventLogError as error:
+        raise ForeignLog(f"the head's checkpoint is not signed by this log's key: {error}") from None
+    return checkpoint
 
 
 def verify_head(head: StoredHead, node_at: NodeAt, *, origin: str, log_keys: Sequence[VerifierKey]) -> None:
@@ -25,17 +46,7 @@ def verify_head(head: StoredHead, node_at: NodeAt, *, origin: str, log_keys: Seq
         CorruptLog: It is not what was signed, or the tree is not what it says.
     """
     # 1. The signature says what was promised.
-    try:
-        note = parse_note(head.checkpoint_note)
-        checkpoint = parse_checkpoint_text(note.text)
-    except EventLogError as error:
-        raise CorruptLog(f"the head's checkpoint: {error}") from None
-    if checkpoint.origin != origin:
-        raise ForeignLog("the head's checkpoint is of another log")
-    try:
-        verify_note(note, *log_keys)
-    except EventLogError as error:
-        raise ForeignLog(f"the head's checkpoint is not signed by this log's key: {error}") from None
+    checkpoint = verify_stored_note(head.checkpoint_note, origin=origin, log_keys=log_keys)
     # 2. The frontier is what the next entry will be hashed onto.
     if (checkpoint.size, checkpoint.root_hash) != (head.size, head.frontier.root_hash()):
         raise CorruptLog("the frontier is not that of the signed checkpoint")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event
-from consent.eventlog.merkle import OPENING_BYTES, Node, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import OPENING_BYTES, Node
 from consent.policy import ForbiddenReplacement, PolicyError
 from consent.state import Cluster, fold_event
 from consent.tenant_state import EventOutOfOrder, TenantState, fold_tenant_event
@@ -135,6 +135,18 @@ class BatchBuilder:
             self._known[request.names[-1]] = self._requests[request.names[-1]] = logged
         return accepted
 
+    def replay(self, entries: Sequence[StoredEntry]) -> None:
+        """Take entries of this very log, in their order, as they were logged once.
+
+        Raises:
+            MalformedEvent: One cannot be read.
+            FeedError: One would not have been logged after those before it.
+        """
+        folded, self._tenant = self._fold([entry.load_event() for entry in entries])
+        self._state.apply(folded)
+        for entry in entries:
+            self._append_entry(entry)
+
     def build(self, checkpoint_note: bytes, checkpoint_time_ms: int) -> Batch:
         """The batch, with the signed checkpoint for its size and root."""
         changes, state_sum = self._state.finish(self._before.state_sum)
@@ -179,10 +191,11 @@ class BatchBuilder:
         submission = request.submission
         for event, event_bytes in zip(submission.events, request.event_bytes, strict=True):
             opening = os.urandom(OPENING_BYTES)
-            leaf_hash = hash_leaf(leaf_data(event.TYPE, commit(opening, event_bytes)))
-            self._nodes += self._frontier.append(leaf_hash)
-            entry = StoredEntry(self._frontier.size, event.TYPE, opening, event_bytes, submission.traceparent)
-            self._entries.append(entry)
+            self._append_entry(StoredEntry(self.size + 1, event.TYPE, opening, event_bytes, submission.traceparent))
+
+    def _append_entry(self, entry: StoredEntry) -> None:
+        self._nodes += self._frontier.append(entry.leaf_hash)
+        self._entries.append(entry)
 
     def _accept(self, outcome: Event) -> Accepted:
         rejection = outcome.rejection if isinstance(outcome, RejectedEvent) else ""

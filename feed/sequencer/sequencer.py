@@ -11,10 +11,12 @@ from consent.policy import Policy
 from consent.state import Cluster
 from consent.state_record import parse_cluster
 from feed.errors import (
+    ArchiveWriteFailed,
     CorruptLog,
     FeedError,
     ForeignLog,
     InvalidRequest,
+    LogBehindSidecar,
     LogStoreError,
     LogWriteFailed,
     OutcomeUnknown,
@@ -94,6 +96,7 @@ class Sequencer:
         self._tasks: list[asyncio.Task[None]] = []
         self._lone_tasks: set[asyncio.Task[LoneEntry]] = set()
         self._is_closing = False
+        self._stop_text = ""
 
     @property
     def head(self) -> FeedHead:
@@ -143,6 +146,20 @@ class Sequencer:
         if self._tasks:
             await asyncio.shield(self._tasks[0])
 
+    def stop_intake(self, text: str) -> None:
+        """Log nothing more until `resume_intake`, and refuse what waits: a new entry would take the number of one that was lost.
+
+        Args:
+            text: Why, for whoever is refused; without personal data.
+        """
+        self._stop_text = text
+        for waiting in self._waiting.take_all():
+            waiting.refuse(LogBehindSidecar(text))
+
+    def resume_intake(self) -> None:
+        """Log again."""
+        self._stop_text = ""
+
     async def submit(self, submission: Submission) -> Accepted:
         """Log a request; see `feed.ports.Log`. A caller that stops waiting may find it logged all the same.
 
@@ -151,6 +168,7 @@ class Sequencer:
         Raises:
             InvalidRequest: No event, one made for another log, or a KEY_EPOCH, which changes more than the log.
             ClusterTooLarge: A grant or a link would make one person's record larger than any person's.
+            LogBehindSidecar: The intake is stopped.
             LogWriteFailed: Nothing of it is in the log.
             OutcomeUnknown: It may be in the log; to be repeated with the same idempotency key.
         """
@@ -275,6 +293,9 @@ class Sequencer:
             for waiting in taken:
                 waiting.refuse(CorruptLog(str(error)))
             raise
+        except LogBehindSidecar as error:
+            for waiting in taken:
+                waiting.refuse(LogBehindSidecar(str(error)))
         except LogStoreError as error:
             for waiting in taken:
                 waiting.refuse(self._explain_failure(waiting.request, error))
@@ -289,7 +310,7 @@ class Sequencer:
         unsettled = self._unsettled.requests if self._unsettled is not None else {}
         if isinstance(error, OutcomeUnknown) or any(name in unsettled for name in request.names):
             return OutcomeUnknown("it may have been recorded; repeat it with the same idempotency key")
-        return LogWriteFailed(str(error))
+        return ArchiveWriteFailed(str(error)) if isinstance(error, ArchiveWriteFailed) else LogWriteFailed(str(error))
 
     async def _start_batch(self, requests: Sequence[FormattedRequest]) -> BatchBuilder:
         tokens = {token for request in requests for token in request.tokens}
@@ -318,6 +339,7 @@ class Sequencer:
         return format_request(replace(submission, events=events))
 
     async def _commit(self, builder: BatchBuilder, change: LoneChange | None = None) -> Batch:
+        self._check_intake()
         note, time_ms = self._sign(builder.size, builder.root_hash())
         batch = builder.build(note, time_ms)
         if change is not None:
@@ -397,6 +419,11 @@ class Sequencer:
     def _check_open(self) -> None:
         if self._is_closing or not self._tasks:
             raise ShuttingDown("the log takes no more requests")
+        self._check_intake()
+
+    def _check_intake(self) -> None:
+        if self._stop_text:
+            raise LogBehindSidecar(self._stop_text)
 
     def _first_event(self) -> Event:
         return KeyEpochEvent(

@@ -8,10 +8,17 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from consent.eventlog.keys import KeyKind, SigningKey, generate_signing_key
+from consent.eventlog.keys import (
+    KeyKind,
+    SigningKey,
+    VerifierKey,
+    format_verifier_key,
+    generate_signing_key,
+    parse_verifier_key,
+)
 from consent.key_ring import KeyRing
 from hosting.errors import KeyFileError
-from hosting.key_files import create_key_file, read_key_file
+from hosting.key_files import create_key_file, read_key_file, write_file_atomically
 from hosting.locks import create_directory
 
 KEY_BYTES: Final = 32
@@ -23,6 +30,10 @@ KEY_FILES: Final = {
     "audit-master.key": "audit-master",
     "feed-kek.key": "feed-kek",
 }
+#: Signing keys that can rotate: while the next one's file lies beside the key, both sign.
+ROTATING: Final = ("log", "cosigner")
+PREVIOUS_LOG_KEYS: Final = "log-previous.pub"
+
 #: A sidecar whose clock is behind, or that is cut off for a month, still finds the key of its day.
 AUDIT_DAYS_BEFORE: Final = 1
 AUDIT_DAYS_AHEAD: Final = 35
@@ -41,6 +52,8 @@ class FeedKeys:
         audit_master: 32 bytes, the privacy office's; day keys derive from it.
         kek: 32 bytes, wraps the data keys of the feed's files.
         later_subject_keys: 32 bytes each, of the key epochs from 1 on; the log says which of them have begun.
+        next_keys: What log and cosigner rotate to: they sign too, so that it does not matter when a trust file that knows them arrives.
+        previous_log_keys: Whose signatures the database may still hold; nobody has their private halves any more.
     """
 
     log_key: SigningKey
@@ -49,6 +62,15 @@ class FeedKeys:
     audit_master: bytes
     kek: bytes
     later_subject_keys: tuple[bytes, ...] = ()
+    next_keys: tuple[SigningKey, ...] = ()
+    previous_log_keys: tuple[VerifierKey, ...] = ()
+
+    @property
+    def log_verifier_keys(self) -> tuple[VerifierKey, ...]:
+        """Public keys by one of which a head that is stored may be signed."""
+        keys = (self.log_key, *self.next_keys)
+        signing = tuple(key.verifier_key for key in keys if key.kind is KeyKind.LOG)
+        return (*signing, *self.previous_log_keys)
 
     def __repr__(self) -> str:
         """Whose keys, and none of them."""
@@ -101,13 +123,79 @@ def load_keys(directory: Path, origin: str) -> FeedKeys:
     while (path := _subject_key_path(directory, len(later_subject_keys) + 1)).exists():
         later_subject_keys.append(bytes(read_key_file(path, use=_subject_key_use(len(later_subject_keys) + 1))))
     return FeedKeys(
-        log_key=generate_signing_key(origin, KeyKind.LOG, log_seed),
-        cosigner_key=generate_signing_key(f"{origin}/cosigner", KeyKind.COSIGNER, cosigner_seed),
+        log_key=_make_signing_key(origin, "log", log_seed),
+        cosigner_key=_make_signing_key(origin, "cosigner", cosigner_seed),
         subject_key=subject_key,
         audit_master=audit_master,
         kek=kek,
         later_subject_keys=tuple(later_subject_keys),
+        next_keys=tuple(
+            _make_signing_key(origin, role, _read_seed(path, role))
+            for role in ROTATING
+            if (path := directory / next_file(role)).exists()
+        ),
+        previous_log_keys=_read_previous(directory),
     )
+
+
+def next_file(role: str) -> str:
+    """Name of the file of the key that `role` rotates to."""
+    return f"{role}-next.key"
+
+
+def prepare_rotation(directory: Path, origin: str, role: str) -> SigningKey:
+    """Make the key that `role` rotates to; from the feed's next start on both sign.
+
+    Raises:
+        KeyFileError: It is there already, or cannot be written.
+    """
+    seed = os.urandom(KEY_BYTES)
+    create_key_file(directory / next_file(role), seed, use=KEY_FILES[f"{role}.key"])
+    return _make_signing_key(origin, role, seed)
+
+
+def finish_rotation(directory: Path, origin: str, role: str) -> tuple[SigningKey, SigningKey]:
+    """Let the next key take the place of the old one, whose file is destroyed.
+
+    Returns:
+        The old key and the new one.
+
+    Raises:
+        KeyFileMissing: No rotation was begun.
+        KeyFileError: The files cannot be written.
+    """
+    path = directory / next_file(role)
+    old = _make_signing_key(origin, role, _read_seed(directory / f"{role}.key", role))
+    new = _make_signing_key(origin, role, _read_seed(path, role))
+    try:
+        if role == "log":
+            lines = [format_verifier_key(key) for key in (*_read_previous(directory), old.verifier_key)]
+            write_file_atomically(directory / PREVIOUS_LOG_KEYS, "".join(f"{line}\n" for line in lines).encode())
+        # One step: after a crash there is either the rotation, still to be finished, or its end.
+        path.replace(directory / f"{role}.key")
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be moved: {error.strerror}") from None
+    return old, new
+
+
+def _read_previous(directory: Path) -> tuple[VerifierKey, ...]:
+    path = directory / PREVIOUS_LOG_KEYS
+    try:
+        return tuple(parse_verifier_key(line) for line in path.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError):
+        raise KeyFileError(f"{path}: cannot be read") from None
+
+
+def _read_seed(path: Path, role: str) -> bytes:
+    return bytes(read_key_file(path, use=KEY_FILES[f"{role}.key"]))
+
+
+def _make_signing_key(origin: str, role: str, seed: bytes) -> SigningKey:
+    if role == "log":
+        return generate_signing_key(origin, KeyKind.LOG, seed)
+    return generate_signing_key(f"{origin}/{role}", KeyKind.COSIGNER, seed)
 
 
 def prepare_subject_key(directory: Path, epoch: int) -> bytes:

@@ -1,15 +1,25 @@
 """Signs the log's checkpoints."""
 
-from consent.eventlog.checkpoint import Checkpoint, sign_checkpoint
-from consent.eventlog.keys import SigningKey, VerifierKey
+from collections.abc import Sequence
+
+from consent.eventlog.checkpoint import Checkpoint, format_checkpoint_text, sign_checkpoint
+from consent.eventlog.keys import KeyKind, SigningKey, VerifierKey, cosign, sign_text
+from consent.eventlog.signed_note import Note, format_note, parse_note
 
 
 class LogSigner:
-    """Holds the log's key and its cosigner's: one says what the tree is, the other when it was the newest."""
+    """Holds the log's key and its cosigner's: one says what the tree is, the other when it was the newest.
 
-    def __init__(self, log_key: SigningKey, cosigner_key: SigningKey) -> None:
+    Args:
+        log_key: The log's.
+        cosigner_key: The cosigner's.
+        next_keys: Those that they rotate to, which sign too.
+    """
+
+    def __init__(self, log_key: SigningKey, cosigner_key: SigningKey, next_keys: Sequence[SigningKey] = ()) -> None:
         self._log_key = log_key
         self._cosigner_key = cosigner_key
+        self._next_keys = tuple(next_keys)
 
     @property
     def log_verifier_key(self) -> VerifierKey:
@@ -36,4 +46,13 @@ class LogSigner:
             The note's bytes.
         """
         checkpoint = Checkpoint(origin, size, root_hash)
-        return sign_checkpoint(checkpoint, self._log_key, self._cosigner_key, now_ms // 1000)
+        now_unix_seconds = now_ms // 1000
+        note_bytes = sign_checkpoint(checkpoint, self._log_key, self._cosigner_key, now_unix_seconds)
+        if not self._next_keys:
+            return note_bytes
+        text, note = format_checkpoint_text(checkpoint), parse_note(note_bytes)
+        more = [
+            cosign(text, key, now_unix_seconds) if key.kind is KeyKind.COSIGNER else sign_text(text, key)
+            for key in self._next_keys
+        ]
+        return format_note(Note(text, (*note.signatures, *more)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from consent.event import Event
+from consent.event import Event, KeyEpochEvent
 from consent.key_epoch import current_epoch, rekey_event
 from consent.key_ring import commit_key
 from consent.tenant_state import TenantState
@@ -51,6 +51,12 @@ class SubjectKeys:
     def commitment(self, epoch: int) -> bytes:
         """What KEY_EPOCH commits to, 32 bytes."""
         return commit_key(self._keys[epoch])
+
+    def find_rekeyer(self, event: KeyEpochEvent) -> Rekeyer | None:
+        """Leads to an epoch, from 1 on, that was logged before; None where its key is not at hand or another one is."""
+        if not 0 < event.epoch < len(self._keys) or commit_key(self._keys[event.epoch]) != event.key_commitment:
+            return None
+        return self._rekeyers[event.epoch - 1]
 
     def lead_event(self, event: Event, tenant: TenantState) -> Event:
         """The event with its tokens led to the epoch that the log is in; one that is there already comes back as it is."""

@@ -34,12 +34,25 @@ SocketText = Annotated[str, AfterValidator(_verify_socket)]
 """The address of a Unix socket."""
 
 
+CertificateName = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9+.-]*:[!-~]+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)$", max_length=2048),
+]
+"""A URI or a DNS name of a certificate, exactly as it stands there; no wildcards."""
+
+
 class TlsFiles(SettingsModel):
-    """Mutual TLS."""
+    """Mutual TLS. The files may be replaced at any time; the next connection uses what they hold then."""
 
     cert_file: Path = Field(description="PEM file: own certificate, then intermediates.")
     key_file: Path = Field(description="PEM file: its private key; only the owner may read it.")
     ca_file: Path = Field(description="PEM file: the authorities whose certificates the other side may show.")
+    expiry_warning_days: float = Field(
+        default=14.0,
+        ge=0,
+        le=3650,
+        description="Days before the own certificate's end from which on the log warns; at most a third of its lifetime.",
+    )
 
 
 class ProgramLogSettings(SettingsModel):

@@ -112,8 +112,14 @@ class DurableCache:
         if self._keys.is_current(self._generation.wrapped_key):
             return
         rewrapped = await asyncio.to_thread(self._generation.rewrap, self._keys)
+        # A crash before this commit leaves the older wrapping in force, after it the newer; the data key is the same one.
         await self._writer.commit([rewrapped.key_statement()])
         self._generation = rewrapped
+        _log.info("the cache's key is wrapped under the newest key-encryption key")
+        try:
+            await self._writer.truncate_log()
+        except CacheWriteFailed as error:
+            _log.warning("the older wrapping of the cache's key stays in the log of writes for now: %s", error)
 
     async def read_tails(self) -> bytearray:
         """The tails of the table in force; raises CorruptCache or CacheWriteFailed."""

@@ -1,6 +1,7 @@
 """The high-water mark: how far the cache once was, kept in another place than the cache, so that an older file is known for one.
 
-The file is the wrapped data key behind its length, then the sealed mark. It is written anew at each start, with a fresh data key. A mark
+The file is the wrapped data key behind its length, then the sealed mark. It is written anew at each start and under each newer KEK, with
+a fresh data key. A mark
 that is missing or unreadable protects against nothing and stops nothing: who can take it away could also set it back, and what then
 bounds the damage is the age of the newest checkpoint in the older file.
 """
@@ -56,8 +57,17 @@ class HighWaterFile:
         self._data_key: DataKey | None = None
         self._wrapped_key = b""
 
+    @property
+    def is_key_current(self) -> bool:
+        """Whether what this process wrote is wrapped under the newest KEK."""
+        return self._keys.is_current(self._wrapped_key)
+
     def read(self) -> Mark | None:
-        """The mark, None where there is none that can be believed."""
+        """The mark, None where there is none that can be believed.
+
+        Raises:
+            KeyServiceUnavailable, KeyServiceRefused: As `KeyProvider.unwrap`.
+        """
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -77,7 +87,7 @@ class HighWaterFile:
 
     def write(self, mark: Mark) -> None:
         """Keep a mark durably; raises OSError."""
-        if self._data_key is None:
+        if self._data_key is None or not self.is_key_current:
             fresh = os.urandom(DATA_KEY_BYTES)
             self._data_key, self._wrapped_key = DataKey(fresh), self._keys.wrap(fresh, _KEY_PURPOSE)
         mark_bytes = _MARK.write((mark.generation, (mark.boot_count, mark.size)))

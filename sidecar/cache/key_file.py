@@ -4,19 +4,17 @@ A wrapped key is u8 version, 8 bytes key id, 12 bytes nonce, then AES-256-GCM ci
 id is a keyed hash of the key-encryption key (KEK), so a key that was not used is known without trying, and the id tells nothing of it.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from hosting.errors import KeyFileMissing
+from hosting.errors import KeyFileError, KeyFileMissing
 from hosting.key_files import create_key_file, read_key_file
 from hosting.locks import create_directory
 from sidecar.cache.cache_file import CACHE_FILE_NAME
+from sidecar.cache.key_wrapping import KEK_BYTES, KEK_ID_BYTES, Kek
 from sidecar.errors import MissingCacheKey, WrongCacheKey
 
 KEY_USE = "cache-kek"
@@ -25,41 +23,60 @@ KEY_USE = "cache-kek"
 _log = logging.getLogger(__name__)
 
 _VERSION = b"\x01"
-_KEK_BYTES = 32
-_ID_BYTES = 8
-_NONCE_BYTES = 12
-_ID_AT, _NONCE_AT = 1, 1 + _ID_BYTES
-_CIPHERTEXT_AT = _NONCE_AT + _NONCE_BYTES
+_SEALED_AT = 1 + KEK_ID_BYTES
+
+
+class _Held(NamedTuple):
+    """Keys at hand; replaced as a whole, since several threads wrap and unwrap."""
+
+    newest_id: bytes
+    keks: dict[bytes, Kek]
 
 
 class FileKeyProvider:
     """Wraps data keys under keys from files (`sidecar.ports.KeyProvider`).
 
-    To rotate, put the new file first and start again: the cache's key is wrapped anew at once, then the old file may go.
+    To rotate, put the new file first, or a new key into the first file and the older key into the second. A running sidecar takes it
+    up with `refresh`, and whatever reads a value that names an unknown key looks at the files again. Keys once read stay at hand
+    until the process ends, so the order in which files are replaced does not matter.
 
     Args:
         paths: Key files, the newest first.
+        log: Where a new key, and files that cannot be read any more, are announced.
 
     Raises:
         KeyFileMissing: One is not there.
         KeyFileError: One cannot be used.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], log: logging.Logger = _log) -> None:
         if not paths:
             raise ValueError("paths: at least one key file")
-        self._ciphers: dict[bytes, AESGCM] = {}
-        for path in paths:
-            kek = read_key_file(path, use=KEY_USE, length_bytes=_KEK_BYTES)
-            self._ciphers.setdefault(_key_id(kek), AESGCM(kek))
-            kek[:] = bytes(len(kek))
-        self._newest_id = next(iter(self._ciphers))
+        self._paths = tuple(paths)
+        self._log = log
+        self._held = _read_files(self._paths)
+        self._is_unreadable = False
+
+    def refresh(self) -> None:
+        """Read the files again; while one of them cannot be used, everything stays as it is."""
+        try:
+            found = _read_files(self._paths)
+        except KeyFileError as error:
+            # Said once: the next attempt comes within the minute.
+            if not self._is_unreadable:
+                self._log.error("the key files cannot be used as they are now, the keys read before stay: %s", error)
+            self._is_unreadable = True
+            return
+        self._is_unreadable = False
+        held = self._held
+        if found.newest_id != held.newest_id:
+            self._log.warning("the key files hold another newest key: %s", self._paths[0])
+        self._held = _Held(found.newest_id, held.keks | found.keks)
 
     def wrap(self, key: bytes, purpose: str) -> bytes:
         """Encrypt a data key under the newest KEK, bound to `purpose`."""
-        nonce = os.urandom(_NONCE_BYTES)
-        ciphertext = self._ciphers[self._newest_id].encrypt(nonce, key, _aad(purpose))
-        return _VERSION + self._newest_id + nonce + ciphertext
+        newest_id, keks = self._held
+        return _VERSION + newest_id + keks[newest_id].wrap(key, purpose)
 
     def unwrap(self, wrapped_key: bytes, purpose: str) -> bytearray:
         """Decrypt it under the KEK that it names.
@@ -67,18 +84,17 @@ class FileKeyProvider:
         Raises:
             WrongCacheKey: That KEK is not at hand, or it does not open it for this purpose.
         """
-        cipher = self._ciphers.get(wrapped_key[_ID_AT:_NONCE_AT]) if wrapped_key[:1] == _VERSION else None
-        if cipher is None:
+        key_id = wrapped_key[1:_SEALED_AT]
+        if wrapped_key[:1] == _VERSION and key_id not in self._held.keks:
+            self.refresh()
+        kek = self._held.keks.get(key_id) if wrapped_key[:1] == _VERSION else None
+        if kek is None:
             raise WrongCacheKey("none of the key files holds the key that the cache was sealed under")
-        try:
-            nonce = wrapped_key[_NONCE_AT:_CIPHERTEXT_AT]
-            return bytearray(cipher.decrypt(nonce, wrapped_key[_CIPHERTEXT_AT:], _aad(purpose)))
-        except (InvalidTag, ValueError):
-            raise WrongCacheKey("the cache's own key does not open under the key file that it names") from None
+        return kek.unwrap(wrapped_key[_SEALED_AT:], purpose)
 
     def is_current(self, wrapped_key: bytes) -> bool:
         """Whether it is wrapped under the newest KEK."""
-        return wrapped_key[:_NONCE_AT] == _VERSION + self._newest_id
+        return wrapped_key[:_SEALED_AT] == _VERSION + self._held.newest_id
 
 
 def load_key_files(
@@ -100,7 +116,7 @@ def load_key_files(
     cache_exists = (cache_directory / CACHE_FILE_NAME).exists()
     if missing and create_for_development and not cache_exists and len(missing) == len(paths):
         create_directory(paths[0].parent, 0o700)
-        create_key_file(paths[0], os.urandom(_KEK_BYTES), use=KEY_USE)
+        create_key_file(paths[0], os.urandom(KEK_BYTES), use=KEY_USE)
         log.warning(
             "DEVELOPMENT KEY: made the cache's key file %s; whoever has it can read the cache. "
             "In production, mount a key from a secret store.",
@@ -108,16 +124,18 @@ def load_key_files(
         )
         paths = paths[:1]
     try:
-        return FileKeyProvider(paths)
+        return FileKeyProvider(paths, log)
     except KeyFileMissing as error:
         if cache_exists:
             raise MissingCacheKey(f"there is a cache in {cache_directory}, and its key is missing: {error}") from None
         raise MissingCacheKey(f"the cache's key is missing: {error}") from None
 
 
-def _key_id(kek: bytes | bytearray) -> bytes:
-    return hashlib.blake2b(key=bytes(kek), digest_size=_ID_BYTES, person=b"csty-kek-id-v1").digest()
-
-
-def _aad(purpose: str) -> bytes:
-    return b"consentry/wrapped-key/v1/" + purpose.encode("utf-8")
+def _read_files(paths: Sequence[Path]) -> _Held:
+    keks: dict[bytes, Kek] = {}
+    for path in paths:
+        secret = read_key_file(path, use=KEY_USE, length_bytes=KEK_BYTES)
+        kek = Kek(secret)
+        keks.setdefault(kek.key_id, kek)
+        secret[:] = bytes(len(secret))
+    return _Held(next(iter(keks)), keks)

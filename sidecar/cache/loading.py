@@ -19,7 +19,7 @@ from consent.event import ErasureEvent
 from consent.state import Cluster
 from consent.state_record import parse_tenant
 from consent.tenant_state import TenantState
-from sidecar.cache.cache_file import verify_header
+from sidecar.cache.cache_file import is_never_written, verify_header
 from sidecar.cache.deltas import fold_events, parse_delta
 from sidecar.cache.generation import KEY_PURPOSE, Generation
 from sidecar.cache.identity import MANIFEST_AAD, Binding, CacheIdentity
@@ -98,10 +98,14 @@ def read_cache_file(path: Path, keys: KeyProvider, identity: CacheIdentity) -> C
             connection.close()
     except OSError as error:
         raise CacheWriteFailed(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CorruptCache("the cache file is damaged: a text in it is none") from None
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        if code in _DAMAGE:
+        if code == sqlite3.SQLITE_READONLY_ROLLBACK and is_never_written(path):
+            return 0
+        if code == sqlite3.SQLITE_READONLY_ROLLBACK or code & 0xFF in _DAMAGE:
             raise CorruptCache(f"the cache file is damaged: {name}") from None
         raise CacheWriteFailed(f"the cache file cannot be read: {name}") from None
 

@@ -55,6 +55,14 @@ class MarkKeeper:
                 return
             self._kept, self._is_failing = mark, False
 
+    async def rewrap(self, manifest: Manifest) -> None:
+        """Write the mark of a durable manifest under the newest KEK, unless it is; where that fails, the next call tries again."""
+        async with self._lock:
+            if self._file is None or self._file.is_key_current:
+                return
+            self._kept = None
+        await self.keep(manifest, at_once=True)
+
     def due_in_ms(self, manifest: Manifest) -> list[int]:
         """Milliseconds until the mark has to be written, nothing where it need not."""
         if self._file is None or self._kept == mark_of(manifest):

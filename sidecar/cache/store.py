@@ -26,6 +26,7 @@ from sidecar.cache.durable import DurableCache
 from sidecar.cache.generation import StagedTable
 from sidecar.cache.high_water import HighWaterFile
 from sidecar.cache.identity import CacheIdentity
+from sidecar.cache.key_watch import report_failure, watch_keys
 from sidecar.cache.mark_keeping import MarkKeeper
 from sidecar.cache.opening import Opened, open_or_set_aside
 from sidecar.cache.rekeying import rekey_table
@@ -41,8 +42,10 @@ CHECKPOINT_INTERVAL_MS = 5_000
 """A checkpoint alone is written no more often; half of what is promised, so that a slow disk does not break the promise."""
 MERGE_AFTER_ENTRIES = 50_000
 """Entries behind the table after which it is merged: they are folded anew at each start."""
+KEY_CHECK_SECONDS = 30.0
+"""How often the key provider is asked for a newer key-encryption key."""
 
-__all__ = ["CHECKPOINT_INTERVAL_MS", "MERGE_AFTER_ENTRIES", "CacheIdentity", "EncryptedCache"]
+__all__ = ["CHECKPOINT_INTERVAL_MS", "KEY_CHECK_SECONDS", "MERGE_AFTER_ENTRIES", "CacheIdentity", "EncryptedCache"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +70,20 @@ class _InForce:
 
 
 class EncryptedCache:
-    """The sidecar's cache (`sidecar.ports.Cache`). Use `open`; until `close`, a task of its own merges and keeps what is pending."""
+    """The sidecar's cache (`sidecar.ports.Cache`). Use `open`; until `close`, its tasks merge, keep what is pending and follow the keys."""
 
     def __init__(
-        self, durable: DurableCache, in_force: _InForce, marks: MarkKeeper, clock: Clock, merge_after_entries: int
+        self,
+        durable: DurableCache,
+        in_force: _InForce,
+        marks: MarkKeeper,
+        keys: KeyProvider,
+        clock: Clock,
+        merge_after_entries: int,
+        key_check_seconds: float,
     ) -> None:
         self._durable = durable
+        self._keys = keys
         self._in_force = in_force
         self._marks = marks
         self._clock = clock
@@ -90,7 +101,9 @@ class EncryptedCache:
         self._work = asyncio.Event()
         self._on_close = contextlib.ExitStack()
         self._maintenance = asyncio.create_task(self._maintain())
-        self._maintenance.add_done_callback(_report_failure)
+        self._key_watch = asyncio.create_task(watch_keys(self.rewrap_key, key_check_seconds))
+        for task in (self._maintenance, self._key_watch):
+            task.add_done_callback(report_failure)
 
     @classmethod
     async def open(
@@ -102,6 +115,7 @@ class EncryptedCache:
         high_water_path: Path | None,
         clock: Clock,
         merge_after_entries: int = MERGE_AFTER_ENTRIES,
+        key_check_seconds: float = KEY_CHECK_SECONDS,
     ) -> Self:
         """Open the cache in a directory, or make an empty one.
 
@@ -112,6 +126,7 @@ class EncryptedCache:
             high_water_path: File of the high-water mark, best on another volume; None for none.
             clock: For the rhythm of writes and names of files set aside.
             merge_after_entries: Entries after which a merge is due.
+            key_check_seconds: How often `keys` is asked for a newer KEK.
 
         Raises:
             InstanceLocked: Another process works on the directory.
@@ -119,6 +134,7 @@ class EncryptedCache:
             WrongCacheKey: None of the keys opens the file, which is left as it is.
             ForeignCache: The file is of another sidecar, tenant or log, and left as it is.
             CacheWriteFailed: The file cannot be opened, or not be created.
+            KeyServiceUnavailable, KeyServiceRefused: The key cannot be had; the file is left as it is.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(InstanceLock(directory))
@@ -133,7 +149,7 @@ class EncryptedCache:
             except BaseException:
                 await writer.close()
                 raise
-            cache = cls(durable, in_force, marks, clock, merge_after_entries)
+            cache = cls(durable, in_force, marks, keys, clock, merge_after_entries, key_check_seconds)
             if opened.content is not None and opened.content.has_erasure:
                 cache._merge_soon()
             cache._on_close = stack.pop_all()
@@ -141,8 +157,9 @@ class EncryptedCache:
 
     async def close(self) -> None:
         """Keep what is still pending, and let go of the file. A merge that runs is given up, or waited for if it is at its commit."""
-        self._maintenance.cancel()
-        await asyncio.wait([self._maintenance])
+        for task in (self._maintenance, self._key_watch):
+            task.cancel()
+        await asyncio.wait([self._maintenance, self._key_watch])
         async with self._making_generation:
             with self._on_close:
                 if self._is_checkpoint_pending:
@@ -340,6 +357,22 @@ class EncryptedCache:
         async with self._changing:
             await self._durable.keep_secrets(replace(self._durable.secrets, key_ring=ring))
 
+    async def rewrap_key(self) -> None:
+        """Take up a newer key-encryption key, if there is one; checks go on meanwhile, and batches wait for one small commit.
+
+        Raises:
+            CacheWriteFailed: The older key is still needed.
+        """
+        await asyncio.to_thread(self._keys.refresh)
+        # No merge runs meanwhile: the key of the generation that it makes could be wrapped under the older one.
+        async with self._making_generation:
+            await asyncio.shield(self._rewrap_key())
+
+    async def _rewrap_key(self) -> None:
+        async with self._changing:
+            await self._durable.rewrap_key()
+            await self._marks.rewrap(self._durable.manifest)
+
     async def _maintain(self) -> None:
         """Merge when it is due and keep what is pending, until cancelled."""
         while True:
@@ -400,11 +433,6 @@ def _verify_follows(batch: VerifiedBatch, head: LogHead) -> None:
     seqs = [logged.seq for logged in batch.events]
     if not seqs or seqs != list(range(head.size + 1, batch.head.size + 1)):
         raise ValueError("the batch does not follow what is held")
-
-
-def _report_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.critical("the cache is no longer merged: its maintenance ended by a bug", exc_info=task.exception())
 
 
 def _prepare_mark(path: Path | None, keys: KeyProvider, identity: CacheIdentity) -> HighWaterFile | None:

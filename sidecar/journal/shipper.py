@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from consent.decision_record import CallRecord, MalformedRecord, parse_record
 from hosting.clock import Clock
-from sidecar.errors import SidecarError
+from sidecar.errors import KeyServiceError, SidecarError
 from sidecar.journal.errors import TornTail
 from sidecar.journal.export_thread import ExportThread
 from sidecar.journal.format import FrameKind
@@ -90,6 +90,9 @@ class Shipper:
                     "the journal cannot be read or its position kept", extra={"fields": {"cause": error.strerror}}
                 )
                 stop.wait(self._delays.next_seconds())
+            except KeyServiceError as error:
+                logger.error("the journal cannot be opened now: %s", error, extra={"fields": {"reason": error.reason}})
+                stop.wait(self._delays.next_seconds())
 
     def drain(self, timeout_seconds: float) -> bool:
         """Ship what there is, for at most about this long. Whether everything was shipped."""
@@ -103,6 +106,8 @@ class Shipper:
                     return not stop.is_set()
         except OSError as error:
             logger.error("the journal cannot be drained", extra={"fields": {"cause": error.strerror}})
+        except KeyServiceError as error:
+            logger.error("the journal cannot be drained: %s", error, extra={"fields": {"reason": error.reason}})
         finally:
             timer.cancel()
         return False

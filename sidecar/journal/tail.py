@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from hosting.clock import Clock
-from sidecar.errors import SidecarError, WrongCacheKey
+from sidecar.errors import KeyServiceError, SidecarError, WrongCacheKey
 from sidecar.journal.directory import SegmentSizes, list_segments, read_created_ms
 from sidecar.journal.errors import CorruptSegment, TornTail
 from sidecar.journal.format import CHAIN_START, format_segment_name
@@ -205,6 +205,7 @@ class Tail:
 
         Raises:
             OSError: The directory or a file cannot be read.
+            KeyServiceError: The key of a segment cannot be had now.
         """
         listing = list_segments(self._directory)
         self._meet(listing)
@@ -217,7 +218,7 @@ class Tail:
                     room -= max(1, frame.decisions)
                     if room <= 0:
                         return frames
-            except OSError:
+            except (OSError, KeyServiceError):
                 # What was read already is not read again, so it must not be lost; the next call meets the error anew.
                 if frames:
                     return frames

@@ -7,7 +7,8 @@ import grpc
 from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
-from sidecar.errors import FeedRefused, FeedUnavailable, FeedUntrusted, MalformedFrame, SidecarError
+from hosting.certificates import OwnCertificate
+from sidecar.errors import FeedUnavailable, MalformedFrame, SidecarError
 from sidecar.ports import (
     EntriesFrame,
     EntryProof,
@@ -18,6 +19,8 @@ from sidecar.ports import (
     WireEntry,
     WireSnapshot,
 )
+from sidecar.sync.feed_connection import FeedConnection
+from sidecar.sync.feed_failures import make_error
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
@@ -27,53 +30,32 @@ SNAPSHOT_TIMEOUT_SECONDS = 600.0
 SILENCE_SECONDS = 20.0
 """A feed sends a heartbeat every few seconds; without one for this long the connection is dead, whatever TCP says."""
 
-# gRPC has no status of its own for it.
-_HANDSHAKE_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _UNDECODABLE = "a message cannot be decoded"
-_REFUSALS = frozenset(
-    {
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-    }
-)
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    # The follower's own backoff paces the attempts: gRPC's, which no setting reaches, must not refuse the ones it makes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 100),
-)
 
 
 class GrpcFeed:
-    """`ports.Feed` over one channel.
+    """`ports.Feed` over gRPC.
 
     Args:
         target: gRPC target of the feed.
-        credentials: Mutual TLS, or None for a Unix socket.
+        certificate: For mutual TLS, or None for a Unix socket.
         sidecar_id: The name that the certificate carries.
     """
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None, sidecar_id: str) -> None:
-        options = list(_CHANNEL_OPTIONS)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._stub = feed_pb2_grpc.FeedServiceStub(self._channel)
+    def __init__(self, target: str, certificate: OwnCertificate | None, sidecar_id: str) -> None:
+        self._connection = FeedConnection(target, certificate, max_message_bytes=MAX_MESSAGE_BYTES)
         self._sidecar_id = sidecar_id
+
+    @property
+    def _stub(self) -> "feed_pb2_grpc.FeedServiceAsyncStub":
+        return feed_pb2_grpc.FeedServiceStub(self._connection.channel())
 
     def subscribe(self, head: LogHead, generation: int) -> "GrpcFeedStream":
         """Open a stream from what is held."""
         hello = feed_pb2.Hello(
             sidecar_id=self._sidecar_id, size=head.size, root_hash=head.frontier.root_hash(), generation=generation
         )
-        return GrpcFeedStream(self._stub, hello)
+        return GrpcFeedStream(self._stub, hello, self._connection)
 
     async def fetch_snapshot(self, held_size: int) -> WireSnapshot:
         """The folded state, with the proof that it continues the log of `held_size` entries."""
@@ -94,7 +76,7 @@ class GrpcFeed:
                 else:
                     chunks.append(response.chunk.records)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         if header is None or header.chunk_count != len(chunks):
             raise MalformedFrame("snapshot: the header is missing, or chunks are")
         return WireSnapshot(
@@ -114,7 +96,7 @@ class GrpcFeed:
         try:
             response = await self._stub.GetConsistencyProof(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return tuple(response.consistency_proof)
 
@@ -124,7 +106,7 @@ class GrpcFeed:
         try:
             response = await self._stub.GetKeys(request, timeout=CALL_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return response.sealed_key_ring
 
@@ -134,13 +116,16 @@ class GrpcFeed:
         try:
             response = await self._stub.GetEntryProof(request, timeout=1.0)
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise self._translate(error) from None
         _verify_readable(response)
         return EntryProof(_read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
 
     async def close(self) -> None:
         """End all calls."""
-        await self._channel.close()
+        await self._connection.close()
+
+    def _translate(self, error: grpc.aio.AioRpcError) -> SidecarError:
+        return make_error(error.code(), error.details(), self._connection.own_validity)
 
 
 class GrpcFeedStream:
@@ -149,10 +134,15 @@ class GrpcFeedStream:
     Args:
         stub: Of the feed.
         hello: What is held.
+        connection: Whose call it is.
     """
 
-    def __init__(self, stub: "feed_pb2_grpc.FeedServiceAsyncStub", hello: feed_pb2.Hello) -> None:
+    def __init__(
+        self, stub: "feed_pb2_grpc.FeedServiceAsyncStub", hello: feed_pb2.Hello, connection: FeedConnection
+    ) -> None:
         self._call = stub.Subscribe()
+        self._connection = connection
+        connection.add_stream(self._call)
         self._hello = hello
 
     async def frames(self) -> AsyncIterator[Frame]:
@@ -171,14 +161,14 @@ class GrpcFeedStream:
         except TimeoutError:
             raise FeedUnavailable(f"the feed was silent for {SILENCE_SECONDS:.0f} s") from None
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from None
+            raise make_error(error.code(), error.details(), self._connection.own_validity) from None
         finally:
             self._call.cancel()
 
     async def _raise_status(self) -> None:
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
-            raise _make_error(code, await self._call.details())
+            raise make_error(code, await self._call.details(), self._connection.own_validity)
 
     async def acknowledge(self, head: LogHead, applied_at_ms: int) -> None:
         """Say that this size is durable and in force."""
@@ -224,19 +214,3 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
 
 def _read_entry(entry: event_pb2.Entry) -> WireEntry:
     return WireEntry(entry.type, entry.opening, entry.event_bytes, entry.commitment)
-
-
-def _translate(error: grpc.aio.AioRpcError) -> SidecarError:
-    return _make_error(error.code(), error.details())
-
-
-def _make_error(code: grpc.StatusCode, details: str | None) -> SidecarError:
-    if code in _REFUSALS:
-        return FeedRefused(f"{code.name}: {details or 'no details'}")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return MalformedFrame("a message is larger than the limit")
-    if code is grpc.StatusCode.UNAVAILABLE and _HANDSHAKE_FAILED in (details or ""):
-        return FeedUntrusted(
-            "the feed's certificate was not accepted: check feed.tls.ca_file and the feed's certificate"
-        )
-    return FeedUnavailable(f"{code.name}")

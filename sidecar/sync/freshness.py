@@ -4,10 +4,7 @@ from dataclasses import replace
 
 from hosting.clock import Clock
 from sidecar.ports import CheckpointSeen
-from sidecar.sync.trusted_log import CLOCK_SKEW_MS, Moment
-
-UNKNOWN_AGE_MS = 2**53
-"""Older than any limit."""
+from sidecar.sync.trusted_log import CLOCK_SKEW_MS, UNKNOWN_AGE_MS, Moment
 
 
 def observe(clock: Clock, boot_id: str) -> Moment:

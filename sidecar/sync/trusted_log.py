@@ -61,6 +61,10 @@ MAX_PENDING_ENTRIES = 250_000
 """A feed that never sends a checkpoint must not fill the memory."""
 MAX_PENDING_BYTES = 256 * 1024 * 1024
 CLOCK_SKEW_MS = 300_000
+UNKNOWN_AGE_MS = 2**53
+"""Older than any limit."""
+MAX_REMEMBERED_ROOTS = 4096
+"""Of sizes held before: witnesses may see one of them while the log goes on."""
 
 _PERSONAL_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
 _TOKEN_EVENTS = (*_PERSONAL_EVENTS, ErasureEvent)
@@ -105,6 +109,7 @@ class TrustedLog:
         self._trust = trust
         self._head = head
         self._pending = self._start_pending()
+        self._roots: dict[int, bytes] = {}
 
     @property
     def head(self) -> LogHead:
@@ -122,6 +127,9 @@ class TrustedLog:
     def advance(self, head: LogHead) -> None:
         """Take note that what was verified is now held durably."""
         self._head = head
+        self._roots[head.size] = head.frontier.root_hash()
+        while len(self._roots) > MAX_REMEMBERED_ROOTS:
+            del self._roots[next(iter(self._roots))]
         self._pending = self._start_pending()
 
     def receive_entries(self, frame: EntriesFrame, moment: Moment) -> VerifiedBatch | None:
@@ -166,7 +174,7 @@ class TrustedLog:
         # 6. What was taken away must have been taken away by the log itself.
         if pending.unexplained:
             raise EntryRejected(f"entry {min(pending.unexplained)}: has no payload, and no later ERASURE names it")
-        return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, _see(verified, moment)))
+        return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, self._see(verified, moment)))
 
     def _take_entry(self, pending: _Pending, entry: WireEntry, seq: int) -> None:
         event = self._verify_entry(entry, seq) if entry.event_bytes else _verify_erased(entry, seq)
@@ -182,23 +190,33 @@ class TrustedLog:
     def receive_heartbeat(self, frame: HeartbeatFrame, moment: Moment) -> LogHead | None:
         """Verify a checkpoint that comes without entries.
 
+        One for a smaller size that was held before counts as well where witnesses are demanded: they need a moment, and a busy log goes
+        on meanwhile.
+
         Returns:
-            The head with the newer checkpoint; None where it adds nothing (an older time, or a larger size whose entries follow).
+            The head with the newer checkpoint; None where it adds nothing (an older time, too few witnesses, or a larger size whose
+            entries follow).
 
         Raises:
             SyncError: As the subclass says.
         """
         verified = self._verify_checkpoint(frame.checkpoint_note, moment)
         held, checkpoint = self._head, verified.checkpoint
-        if checkpoint.size < held.size:
-            raise LogRollback(f"{held.size} entries are held, the checkpoint is for {checkpoint.size}")
         if checkpoint.size > held.size:
             return None
-        if checkpoint.root_hash != held.frontier.root_hash():
-            raise LogFork(f"another root for the same size {held.size}")
-        if held.checkpoint is not None and verified.time_ms <= held.checkpoint.time_ms:
+        root_hash = self._roots.get(checkpoint.size) if checkpoint.size < held.size else held.frontier.root_hash()
+        if root_hash is not None and checkpoint.root_hash != root_hash:
+            raise LogFork(f"another root for the size {checkpoint.size}")
+        if root_hash is None or (checkpoint.size < held.size and not self._trust.witness_threshold):
+            raise LogRollback(f"{held.size} entries are held, the checkpoint is for {checkpoint.size}")
+        time_ms = verified.fresh_time_ms
+        if time_ms is None or (held.checkpoint is not None and time_ms <= held.checkpoint.time_ms):
             return None
-        return replace(held, checkpoint=_see(verified, moment))
+        seen = _see_fresh(verified.note_bytes, time_ms, moment)
+        if checkpoint.size < held.size and held.checkpoint is not None:
+            # The note stays that of the size held; only its time moves.
+            seen = replace(seen, note=held.checkpoint.note)
+        return replace(held, checkpoint=seen)
 
     def receive_snapshot(self, snapshot: WireSnapshot, moment: Moment) -> VerifiedSnapshot:
         """Verify a folded state.
@@ -231,7 +249,7 @@ class TrustedLog:
         records, tenant, state_root_hash = _hash_state(snapshot)
         if state_root_hash != event.state_root_hash:
             raise SnapshotRejected("the state is not what the log commits to")
-        return VerifiedSnapshot(records, LogHead(frontier, tenant, _see(verified, moment)))
+        return VerifiedSnapshot(records, LogHead(frontier, tenant, self._see(verified, moment)))
 
     def verify_entry_proof(self, seq: int, proof: EntryProof, head: LogHead) -> Event:
         """Verify that the log held has this entry at `seq`.
@@ -245,6 +263,13 @@ class TrustedLog:
         except EventLogError as error:
             raise EntryRejected(f"entry {seq}: {error.reason}") from None
         return event
+
+    def _see(self, verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
+        """The checkpoint of what came, as old as the last one that enough witnesses had seen where this one lacks them."""
+        if verified.fresh_time_ms is not None:
+            return _see_fresh(verified.note_bytes, verified.fresh_time_ms, moment)
+        before = self._head.checkpoint or CheckpointSeen(b"", 0, UNKNOWN_AGE_MS, moment.boot_ms, moment.boot_id)
+        return replace(before, note=verified.note_bytes)
 
     def _verify_continuation(self, size: int, root_hash: bytes, proof: Sequence[bytes]) -> None:
         held = self._head
@@ -278,9 +303,8 @@ class TrustedLog:
         return verified
 
 
-def _see(verified: VerifiedCheckpoint, moment: Moment) -> CheckpointSeen:
-    age_ms = max(0, moment.now_ms - verified.time_ms)
-    return CheckpointSeen(verified.note_bytes, verified.time_ms, age_ms, moment.boot_ms, moment.boot_id)
+def _see_fresh(note: bytes, time_ms: int, moment: Moment) -> CheckpointSeen:
+    return CheckpointSeen(note, time_ms, max(0, moment.now_ms - time_ms), moment.boot_ms, moment.boot_id)
 
 
 def _verify_erased(entry: WireEntry, seq: int) -> ErasedEvent:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from consent.event import DirectiveEvent, Event, LinkEvent, PolicyEvent
 from consent.eventlog.trust import Trust
 from feed.setup import TRUST_DOMAIN
+from hosting.certificates import OwnCertificate
 from hosting.clock import SystemClock, read_boot_id
 from hosting.development_ca import issue_certificate
-from hosting.tls import channel_credentials
 from sidecar.bootstrap import load_trust
 from sidecar.ports import EMPTY_HEAD, EntriesFrame
 from sidecar.sync.feed_client import GrpcFeed
@@ -52,11 +52,11 @@ def read_verified_log(deployment: Deployment) -> VerifiedLog:
     tls = deployment.site / "tls"
     files = issue_certificate(tls, NAME, san_uris=[f"spiffe://{TRUST_DOMAIN}/sidecar/{NAME}"])
     trust = load_trust(deployment.site / "trust" / "trust.note", deployment.site / "trust" / "root.pub")
-    credentials = channel_credentials(files.cert_file, files.key_file, tls / "ca.pem")
+    certificate = OwnCertificate(files.cert_file, files.key_file, tls / "ca.pem")
     size = deployment.feed_status().log_size
 
     async def read() -> VerifiedLog:
-        feed = GrpcFeed(f"127.0.0.1:{deployment.port}", credentials, NAME)
+        feed = GrpcFeed(f"127.0.0.1:{deployment.port}", certificate, NAME)
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 return await _read(feed, trust, size)

@@ -6,9 +6,11 @@ from typing import Self
 
 from hosting.key_files import create_key_file
 from sidecar.cache.cache_file import CACHE_FILE_NAME
+from sidecar.cache.high_water import HighWaterFile, Mark
 from sidecar.cache.identity import CacheIdentity
 from sidecar.cache.key_file import KEY_USE, FileKeyProvider
-from sidecar.cache.store import MERGE_AFTER_ENTRIES, EncryptedCache
+from sidecar.cache.store import KEY_CHECK_SECONDS, MERGE_AFTER_ENTRIES, EncryptedCache
+from sidecar.ports import KeyProvider
 from tests.fakes.clock import FakeClock
 from tests.fakes.log_builder import ORIGIN, TENANT, LogBuilder
 
@@ -47,7 +49,7 @@ class CachePlace:
         self.path = self.directory / CACHE_FILE_NAME
         self.mark_path = root / "high-water"
         self.root = root
-        self.keys = make_keys(root)
+        self.keys: KeyProvider = make_keys(root)
         self.clock = FakeClock()
         self._opened: list[EncryptedCache] = []
 
@@ -59,7 +61,9 @@ class CachePlace:
         for cache in self._opened:
             await cache.close()
 
-    async def open(self, merge_after_entries: int = MERGE_AFTER_ENTRIES) -> EncryptedCache:
+    async def open(
+        self, merge_after_entries: int = MERGE_AFTER_ENTRIES, key_check_seconds: float = KEY_CHECK_SECONDS
+    ) -> EncryptedCache:
         cache = await EncryptedCache.open(
             self.directory,
             self.keys,
@@ -67,6 +71,7 @@ class CachePlace:
             high_water_path=self.mark_path,
             clock=self.clock,
             merge_after_entries=merge_after_entries,
+            key_check_seconds=key_check_seconds,
         )
         self._opened.append(cache)
         return cache
@@ -74,6 +79,10 @@ class CachePlace:
     async def reopen(self, cache: EncryptedCache) -> EncryptedCache:
         await cache.close()
         return await self.open()
+
+    def read_mark(self) -> Mark | None:
+        """The high-water mark, as the next start would read it."""
+        return HighWaterFile(self.mark_path, self.keys, self.identity).read()
 
     def files(self) -> dict[str, bytes]:
         """What the cache's files hold, by name; the index of the log of writes is no content."""
@@ -90,7 +99,7 @@ class CachePlace:
     def set_aside(self) -> list[str]:
         """Names of cache files that were set aside, without their logs of writes."""
         names = (path.name for path in self.directory.glob("*.corrupt-*"))
-        return sorted(name for name in names if not name.endswith(("-wal", "-shm")))
+        return sorted(name for name in names if not name.endswith(("-wal", "-shm", "-journal")))
 
 
 def assert_holds(cache: EncryptedCache, log: LogBuilder) -> None:

@@ -27,8 +27,9 @@ from consent.state import Cluster, fold_event
 from consent.state_record import parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
 from consent.vocabulary.subject import Rekeyer
+from feed.log_store.identity import LogIdentity
 from feed.log_store.port import LogStore
-from feed.log_store.sqlite import LogIdentity, SqliteLog
+from feed.log_store.sqlite import SqliteLog
 from feed.ports import FeedHead, IdempotencyKey, StoredEntry, Submission
 from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys
@@ -173,13 +174,13 @@ async def read_all(store: LogStore) -> list[StoredEntry]:
 async def read_clusters(store: LogStore) -> dict[bytes, Cluster]:
     """The stored state: the cluster of every token."""
     clusters: dict[bytes, Cluster] = {}
-    after = b""
-    while page := await store.read_clusters(after, 100):
+    last_token = b""
+    async for page in store.read_clusters():
         for row in page:
             cluster = parse_cluster(row.record)
-            assert cluster.members[0].token == row.first_token
+            assert cluster.members[0].token == row.first_token > last_token
             clusters |= dict.fromkeys((member.token for member in cluster.members), cluster)
-        after = page[-1].first_token
+            last_token = row.first_token
     return clusters
 
 

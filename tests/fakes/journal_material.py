@@ -48,6 +48,9 @@ class SealingKeys:
     def is_current(self, wrapped_key: bytes) -> bool:
         return True
 
+    def refresh(self) -> None:
+        """There is never a newer one."""
+
 
 def make_call(number: int, items: int = 1, *, parent_span_id: bytes = CALLER_SPAN_ID) -> CallRecord:
     """A call whose ids, and whose every third answer, follow from `number`."""

@@ -1,6 +1,7 @@
 """A process that records requests as fast as it can and says of each when it was accepted; made to be killed.
 
-`python -m tests.faults.log_writer DIRECTORY RUN`: one line `NAME SEQ` for every accepted request, after `ready`.
+`python -m tests.faults.log_writer DIRECTORY RUN [kept]`: one line `NAME SEQ` for every accepted request, after `ready`. With `kept` it
+is a log with archive and high-water mark.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from feed.ports import Submission
 from tests.fakes.feed_log import make_link, make_request, open_log
+from tests.fakes.kept_log import KeptLog, LogFolder
 
 IN_FLIGHT = 20
 
@@ -24,10 +26,13 @@ def make_numbered(run: str, number: int) -> tuple[str, Submission]:
     return name, Submission(events, request.idempotency)
 
 
-async def write(directory: Path, run: str) -> None:
+async def write(directory: Path, run: str, *, is_kept: bool) -> None:
     numbers = iter(range(1_000_000))
 
-    async with open_log(directory) as log:
+    async with LogFolder(directory).run() if is_kept else open_log(directory) as log:
+        if isinstance(log, KeptLog):
+            log.mark.start()
+            log.sequencer.watch(log.mark.notice)
         os.write(1, b"ready\n")
 
         async def record() -> None:
@@ -40,4 +45,4 @@ async def write(directory: Path, run: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(write(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(write(Path(sys.argv[1]), sys.argv[2], is_kept="kept" in sys.argv[3:]))

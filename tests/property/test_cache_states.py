@@ -3,22 +3,43 @@
 import asyncio
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from consent.event import ErasureEvent, Event, ReceivedEvent
 from consent.key_ring import KeyRing
+from sidecar.cache.high_water import Mark
+from sidecar.cache.opening import mark_of
 from sidecar.ports import LogHead, VerifiedBatch
 from tests.fakes.cache_place import CachePlace, assert_holds, make_keys
 from tests.fakes.histories import ORIGIN, TOKENS, histories
 from tests.fakes.log_builder import LogBuilder
 
 
+@dataclass(frozen=True)
+class Disk:
+    """Everything that a sidecar keeps, as it was at some time.
+
+    Attributes:
+        files: The cache's.
+        mark: The high-water mark.
+        size: Of the log held.
+        key_ring: Held.
+    """
+
+    files: dict[str, bytes]
+    mark: bytes
+    size: int
+    key_ring: KeyRing | None
+
+
 class CacheMachine(RuleBasedStateMachine):
-    """Batches with links, merges, snapshots, checkpoints, kills, rotations and restored older files."""
+    """Batches with links, restrictions and facts, merges, snapshots, checkpoints, kills, restarts, rotations, restored older disks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +52,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.key_number = 0
         self.merge: asyncio.Task[None] | None = None
         self.older: dict[str, bytes] = {}
+        self.older_mark: Mark | None = None
+        self.disk: Disk | None = None
         self.cache = self.runner.run(self.place.open())
 
     def teardown(self) -> None:
@@ -136,7 +159,41 @@ class CacheMachine(RuleBasedStateMachine):
         self.place.keys = make_keys(self.root, names[0], names[1] if self.key_number > 1 else "kek")
         self.cache = self.runner.run(self.place.reopen(self.cache))
         # The older key is retired, and with it every older file.
-        self.place.keys, self.older = make_keys(self.root, names[0]), {}
+        self.place.keys, self.older, self.disk = make_keys(self.root, names[0]), {}, None
+
+    @rule()
+    def rotate_key_while_it_runs(self) -> None:
+        """A merge may be under way; what was kept before still opens as long as the process knows the older key."""
+        newest = self.root / (f"kek-{self.key_number}.key" if self.key_number else "kek.key")
+        newest.unlink()
+        make_keys(self.root, newest.stem)
+        self.runner.run(self.cache.rewrap_key())
+        # The provider that the next start is given, if that is another one.
+        self.place.keys.refresh()
+        assert self.place.keys.is_current(self.cache._durable._generation.wrapped_key)
+
+    @rule()
+    def keep_an_image_of_the_disk(self) -> None:
+        self.disk = Disk(self.place.files(), self.place.mark_path.read_bytes(), self.log.size, self.key_ring)
+
+    @precondition(lambda self: self.disk is not None)
+    @rule()
+    def restore_the_image_of_the_disk(self) -> None:
+        """With its mark nothing tells that it is older: it answers as the log did then, and catches up like any sidecar."""
+        assert self.disk is not None
+        self.runner.run(self.settle())
+        self.runner.run(self.cache.close())
+        self.place.restore(self.disk.files)
+        self.place.mark_path.write_bytes(self.disk.mark)
+        self.cache = self.runner.run(self.place.open())
+        assert self.cache.head.size == self.disk.size
+        then = LogBuilder(ORIGIN)
+        then.append(*(logged.event for logged in self.log.logged[: self.disk.size]))
+        assert_holds(self.cache, then)
+        missed = self.log.logged[self.disk.size :]
+        if missed:
+            self.runner.run(self.cache.apply(VerifiedBatch(missed, self.log.head())))
+        self.head, self.key_ring, self.older = self.cache.head, self.disk.key_ring, {}
 
     @precondition(lambda self: self.log.size > 0)
     @rule()
@@ -145,8 +202,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.runner.run(self.settle())
         self.runner.run(self.cache.close())
         older, self.older = self.older, self.place.files()
+        older_mark, self.older_mark = self.older_mark, mark_of(self.cache._durable.manifest)
         self.place.clock.advance(1)
-        if older and older != self.older:
+        # A file that only a rotation has changed is not older in what it holds.
+        if older and older_mark != self.older_mark:
             self.place.restore(older)
             self.cache = self.runner.run(self.place.open())
             assert self.cache.head.size == 0
@@ -165,5 +224,11 @@ class CacheMachine(RuleBasedStateMachine):
             assert self.cache.head == self.head
 
 
-CacheMachine.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+class LongCacheMachine(CacheMachine):
+    """The same, for longer."""
+
+
+CacheMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 test_cache_answers_as_the_log_after_any_steps = CacheMachine.TestCase
+LongCacheMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+test_cache_answers_as_the_log_after_very_many_steps = pytest.mark.long(seconds=150)(LongCacheMachine.TestCase)

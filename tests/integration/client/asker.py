@@ -12,6 +12,7 @@ from consentry_client import (
     Decision,
     Explanation,
     IntakeClient,
+    Receipt,
     SidecarStatus,
     SubjectLike,
 )
@@ -85,6 +86,7 @@ class Sender(Protocol):
     async def grant(self, *arguments: Any, **options: Any) -> Acceptance: ...
     async def record(self, *arguments: Any, **options: Any) -> Acceptance: ...
     async def link(self, *arguments: Any, **options: Any) -> Acceptance: ...
+    async def receipt(self, *arguments: Any, **options: Any) -> Receipt: ...
     async def close(self) -> None: ...
 
 
@@ -106,6 +108,9 @@ class SyncSender:
     async def link(self, *arguments: Any, **options: Any) -> Acceptance:
         return await asyncio.to_thread(self.client.link, *arguments, **options)
 
+    async def receipt(self, *arguments: Any, **options: Any) -> Receipt:
+        return await asyncio.to_thread(self.client.receipt, *arguments, **options)
+
     async def close(self) -> None:
         await asyncio.to_thread(self.client.close)
 
@@ -121,6 +126,7 @@ class AsyncSender:
         self.grant = self.client.grant
         self.record = self.client.record
         self.link = self.client.link
+        self.receipt = self.client.receipt
         self.close = self.client.close
 
 

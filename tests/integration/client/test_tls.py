@@ -109,3 +109,35 @@ async def test_check_with_files_that_are_no_certificates_is_denied(
     decision = await make_asker(address, tls=tls).check(email("ada@example.com"), "marketing", timeout_seconds=0.5)
     assert decision.failed
     assert not decision
+
+
+async def test_check_after_the_files_were_renewed_is_answered_again(
+    make_asker: Callable[..., Asker], authority: Authority, address: str, tmp_path: Path
+) -> None:
+    """The files of another authority stand for those of one that has expired: the server refuses both in the handshake."""
+    ours, other = authority.issue("service"), Authority(tmp_path, "other").issue("service")
+    asker = make_asker(address, tls=TlsFiles(authority.file, other.cert, other.key))
+    refused = await asker.check(email("ada@example.com"), "marketing")
+    for old, new in ((other.cert, ours.cert), (other.key, ours.key)):
+        Path(old).write_bytes(Path(new).read_bytes())
+    # The call that meets the refusal may be the one that looks at the files again.
+    decisions = [await asker.check(email("ada@example.com"), "marketing") for _ in range(2)]
+    assert refused.reason is Reason.CLIENT_UNAVAILABLE
+    assert decisions[-1].reason is Reason.GRANTED
+    assert decisions[-1]
+
+
+async def test_check_with_files_gone_or_half_written_is_denied_until_they_are_whole(
+    make_asker: Callable[..., Asker], authority: Authority, address: str, tmp_path: Path
+) -> None:
+    ours, other = authority.issue("service"), Authority(tmp_path, "other").issue("service")
+    asker = make_asker(address, tls=TlsFiles(authority.file, other.cert, other.key))
+    cert, key = Path(other.cert), Path(other.key)
+    cert.unlink()
+    assert not await asker.check(email("ada@example.com"), "marketing")
+    cert.write_bytes(Path(ours.cert).read_bytes())
+    decision = await asker.check(email("ada@example.com"), "marketing", timeout_seconds=1)
+    assert not decision
+    key.write_bytes(Path(ours.key).read_bytes())
+    decisions = [await asker.check(email("ada@example.com"), "marketing", timeout_seconds=2) for _ in range(3)]
+    assert decisions[-1]

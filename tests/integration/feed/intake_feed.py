@@ -13,8 +13,10 @@ from feed.grpc_api.intake_service import IntakeService, intake_handler
 from feed.grpc_api.policy_service import MAX_POLICY_MESSAGE_BYTES, FeedIdentity, PolicyService, policy_handler
 from feed.grpc_api.progress import SidecarProgress
 from feed.grpc_api.status import STATUSES
+from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
+from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import SequencerLimits
 from hosting.grpc_errors import ErrorBoundary
@@ -48,6 +50,7 @@ async def running_intake(
     async with open_log(directory / "log", limits) as log:
         publisher = Publisher(log.sequencer, log.clock, ORIGIN)
         recorder = Recorder(log.sequencer, publisher, TOKENISER)
+        receipts = ReceiptIssuer(log.sequencer, log.store, LogTree(log.store, lambda: log.sequencer.head))
         if publishes:
             await publisher.publish_policy(format_policy(make_policy()), "administrator")
         administration = PolicyService(
@@ -58,7 +61,7 @@ async def running_intake(
             options=[("grpc.max_receive_message_length", MAX_POLICY_MESSAGE_BYTES + 1024)],
         )
         server.add_generic_rpc_handlers(
-            [intake_handler(IntakeService(recorder, source)), policy_handler(administration)]
+            [intake_handler(IntakeService(recorder, source, receipts)), policy_handler(administration)]
         )
         server.add_insecure_port(f"unix://{directory}/feed.sock")
         await server.start()

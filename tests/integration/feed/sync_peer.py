@@ -20,6 +20,7 @@ from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.sequencer import Sequencer
 from feed.snapshots import FileSnapshots
+from feed.witnessing import Witnessing
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS
 from tests.fakes.clock import FakeClock
@@ -92,13 +93,15 @@ async def run_feed(
         snapshots = FileSnapshots.open(
             log.sequencer, log.store, directory / "chunks", origin=ORIGIN, max_lag_entries=10
         )
+        proofs = LogTree(log.store, lambda: log.sequencer.head)
         sources = FeedSources(
             log=log.sequencer,
             snapshots=snapshots,
-            proofs=LogTree(log.store, lambda: log.sequencer.head),
+            proofs=proofs,
             key_ring=lambda: KEYS.key_ring(log.clock.now_ms() // MS_PER_DAY),
             progress=progress,
             clock=log.clock,
+            witnessing=Witnessing(log.sequencer, proofs, (), 1.0),
         )
         server = grpc.aio.server(interceptors=[ErrorBoundary(STATUSES)], options=EXCLUSIVE_PORT_OPTIONS)
         servicer = FeedServicer(sources, tenant=TENANT, **servicer_options)

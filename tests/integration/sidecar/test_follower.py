@@ -93,9 +93,13 @@ async def test_follower_feed_with_an_older_database_is_refused_and_answers_go_on
     async with AsyncExitStack() as feed_only, running_system(short_directory, feed_lifetime=feed_only) as system:
         await feed_only.aclose()
         shutil.copytree(short_directory / "log", short_directory / "backup")
+        shutil.copytree(short_directory / "high-water", short_directory / "marks")
         async with running_feed(system.installation.feed_settings()) as feed:
             system.feed = feed
             await system.log(system.opt_out("ada"))
+        # Everything of the feed's is set back, the mark of how far it was included: only the sidecar knows.
+        shutil.rmtree(short_directory / "high-water")
+        shutil.copytree(short_directory / "marks", short_directory / "high-water")
         shutil.rmtree(short_directory / "log")
         shutil.copytree(short_directory / "backup", short_directory / "log")
         async with running_feed(system.installation.feed_settings()):
@@ -107,6 +111,7 @@ async def test_follower_feed_with_an_older_database_is_refused_and_answers_go_on
 async def test_follower_another_history_of_the_same_size_is_refused(short_directory: Path) -> None:
     async with AsyncExitStack() as feed_only, running_system(short_directory, feed_lifetime=feed_only) as system:
         await feed_only.aclose()
+        shutil.rmtree(short_directory / "high-water")
         shutil.rmtree(short_directory / "log")
         async with running_feed(system.installation.feed_settings()) as feed:
             await feed.log.submit(Submission([policy_event(POLICY), system.opt_out("eve")]))

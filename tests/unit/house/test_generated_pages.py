@@ -1,4 +1,4 @@
-"""What `make check` says when a reference page and the code drift apart, on three small programs."""
+"""What `make check` says when a reference page and the code drift apart, on four small programs."""
 
 import os
 import shutil
@@ -27,15 +27,16 @@ SETTINGS = "def document_settings(model, prefix, title):\n    return f'# {title}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout that holds the generator and its pages, and instead of our programs three of two commands each."""
+    """A checkout that holds the generator and its pages, and instead of our programs four of two commands each."""
     tmp_path = tmp_path_factory.mktemp("checkout")
-    for name in ("feed", "sidecar", "consentry_client", "hosting"):
+    for name in ("feed", "sidecar", "witness", "consentry_client", "hosting"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
-    for name in ("feed", "sidecar", "consentry_client"):
+    for name in ("feed", "sidecar", "witness", "consentry_client"):
         (tmp_path / name / "cli.py").write_text(PROGRAM, encoding="utf-8")
     (tmp_path / "feed" / "config.py").write_text("FeedSettings = 'PORT'\n", encoding="utf-8")
     (tmp_path / "sidecar" / "config.py").write_text("SidecarSettings = 'SOCKET'\n", encoding="utf-8")
+    (tmp_path / "witness" / "config.py").write_text("WitnessSettings = 'KEY'\n", encoding="utf-8")
     (tmp_path / "hosting" / "settings.py").write_text(SETTINGS, encoding="utf-8")
     (tmp_path / "docs").mkdir()
     shutil.copy(GENERATOR, tmp_path / "docs")

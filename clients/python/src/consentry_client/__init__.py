@@ -20,6 +20,7 @@ from consentry_client.explanation import DecidingEvent, Explanation, RuleTrace
 from consentry_client.guard import requires_purpose
 from consentry_client.intake import IntakeClient
 from consentry_client.intake_course import Acceptance
+from consentry_client.receipt_course import Receipt
 from consentry_client.status import SidecarStatus, SyncState
 from consentry_client.subject import Identifier, SubjectLike, device, email, phone, user
 from consentry_client.vocabulary import AgeBand, Assurance, DirectiveKind, GrantedBy, Proof
@@ -50,6 +51,7 @@ __all__ = [
     "IntakeError",
     "Proof",
     "Reason",
+    "Receipt",
     "RuleTrace",
     "SidecarStatus",
     "StatusError",

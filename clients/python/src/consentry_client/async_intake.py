@@ -11,6 +11,7 @@ from consentry_client.endpoint import resolve_endpoint
 from consentry_client.exchange import Pause
 from consentry_client.intake import IntakeOptions, resolve_intake_settings
 from consentry_client.intake_course import (
+    A,
     Acceptance,
     DirectiveOptions,
     GrantOptions,
@@ -19,6 +20,7 @@ from consentry_client.intake_course import (
     record_directive,
     record_link,
 )
+from consentry_client.receipt_course import Receipt, fetch_receipt
 from consentry_client.settings import INTAKE_ADDRESS_VARIABLE
 from consentry_client.subject import Identifier
 from consentry_client.vocabulary import DirectiveKind, Proof
@@ -69,6 +71,16 @@ class AsyncIntakeClient:
         """Records that two identifiers are one person; see `IntakeClient.link`."""
         return await self._run(record_link(self._settings, left, right, proof, options))
 
+    async def receipt(
+        self,
+        seq: int | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Receipt:
+        """Fetches the receipt of a request of this source; see `IntakeClient.receipt`."""
+        return await self._run(fetch_receipt(self._settings, seq, idempotency_key, timeout_seconds))
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._transport.close()
@@ -84,7 +96,7 @@ class AsyncIntakeClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.endpoint.target})"
 
-    async def _run(self, course: IntakeCourse) -> Acceptance:
+    async def _run(self, course: IntakeCourse[A]) -> A:
         try:
             step = next(course)
             while True:
@@ -93,5 +105,5 @@ class AsyncIntakeClient:
                 else:
                     step = course.send(await self._transport.invoke(step))
         except StopIteration as end:
-            accepted: Acceptance = end.value
-            return accepted
+            result: A = end.value
+            return result

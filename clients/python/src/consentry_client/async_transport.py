@@ -9,7 +9,7 @@ import grpc
 from grpc import aio
 
 from consentry_client.decision import Reason
-from consentry_client.endpoint import CHANNEL_OPTIONS, Endpoint
+from consentry_client.endpoint import CHANNEL_OPTIONS, LOST_CONNECTION, Endpoint
 from consentry_client.exchange import Call, Metadata, Outcome
 from consentry_client.failure import UNREADABLE, Failure, classify_status
 from consentry_client.refusal import read_error_reason
@@ -21,6 +21,9 @@ _StreamMethod: TypeAlias = "aio.StreamStreamMultiCallable[bytes, bytes]"
 # gRPC's own words where it could not write to a stream that was cut; they take the place of the real status, which was
 # UNAVAILABLE or will be seen when the batch is sent again.
 _WRITE_FAILED = "Internal error from Core"
+
+# Long enough for any call of a client.
+_UNTIL_ITS_CALLS_END_SECONDS = 3600.0
 
 _LOG = logging.getLogger("consentry_client")
 _UNUSABLE = Failure(Reason.CLIENT_UNUSABLE)
@@ -37,6 +40,7 @@ class AsyncTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._unary: dict[str, _UnaryMethod] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def invoke(self, call: Call) -> Outcome:
         """Makes a unary call."""
@@ -72,7 +76,11 @@ class AsyncTransport:
         """Closes the channel; calls on their way end as failures."""
         self._is_closed = True
         channel, self._channel = self._channel, None
-        if channel is not None and self._loop is asyncio.get_running_loop():
+        if self._loop is not asyncio.get_running_loop():
+            return
+        for closing in tuple(self._closing):
+            closing.cancel()
+        if channel is not None:
             await channel.close()
 
     def read_failure(self, error: Exception | None) -> Failure:
@@ -80,6 +88,8 @@ class AsyncTransport:
         if self._is_closed:
             return _UNUSABLE
         if isinstance(error, grpc.aio.AioRpcError):
+            if error.code() in LOST_CONNECTION:
+                self._renew_certificate()
             if error.details() == _WRITE_FAILED:
                 return _CUT
             return classify_status(error.code().name, read_error_reason(error.trailing_metadata()))
@@ -96,6 +106,18 @@ class AsyncTransport:
         if method is None:
             method = self._unary[name] = channel.unary_unary(name)
         return method
+
+    def _renew_certificate(self) -> None:
+        """Takes another channel for the next call if the certificate files have changed; calls under way keep theirs."""
+        renewed = self.endpoint.renew()
+        if renewed is None:
+            return
+        self.endpoint, former, self._channel = renewed, self._channel, None
+        self._unary.clear()
+        if former is not None:
+            closing = asyncio.ensure_future(former.close(_UNTIL_ITS_CALLS_END_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _open_channel(self) -> aio.Channel | None:
         if self._is_closed:

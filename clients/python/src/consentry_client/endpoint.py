@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -24,10 +24,13 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.service_config_disable_resolution", 1),
 )
 
+LOST_CONNECTION = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""How a certificate that is no longer accepted looks to its owner: the next call needs what the files hold then."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files for mutual TLS, PEM.
+    """The files for mutual TLS, PEM. They may be replaced: a client whose connection fails looks at them again.
 
     Attributes:
         ca: Certificates that the server's must lead to.
@@ -48,11 +51,13 @@ class Endpoint:
         target: As gRPC takes it.
         socket_path: The path where the address is a Unix socket, else None.
         tls: CA, key and certificate as PEM, or None for a Unix socket.
+        tls_files: Where they were read.
     """
 
     target: str
     socket_path: Path | None = None
     tls: tuple[bytes, bytes, bytes] | None = None
+    tls_files: TlsFiles | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.target})"
@@ -63,6 +68,16 @@ class Endpoint:
             return None
         ca, key, cert = self.tls
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+    def renew(self) -> "Endpoint | None":
+        """Returns the endpoint with what the files hold now; None where that is the same, or cannot be read."""
+        if self.tls_files is None:
+            return None
+        try:
+            tls = _read_tls(self.tls_files)
+        except ConfigurationError:
+            return None
+        return None if tls == self.tls else replace(self, tls=tls)
 
 
 def resolve_endpoint(
@@ -89,7 +104,7 @@ def resolve_endpoint(
         raise ConfigurationError("ADDRESS_INVALID", "an address is unix:///path, host:port or [v6]:port")
     if tls is None:
         raise ConfigurationError("TLS_REQUIRED", "TCP needs mutual TLS: pass tls=TlsFiles(ca, cert, key)")
-    return Endpoint(given, None, _read_tls(tls))
+    return Endpoint(given, None, _read_tls(tls), tls)
 
 
 def _unix_endpoint(given: str, tls: TlsFiles | None) -> Endpoint:

@@ -26,6 +26,7 @@ EXPLAIN = f"{_DECISION}/Explain"
 GET_STATUS = f"{_DECISION}/GetStatus"
 RECORD_DIRECTIVE = f"{_INTAKE}/RecordDirective"
 RECORD_LINK = f"{_INTAKE}/RecordLink"
+GET_RECEIPT = f"{_INTAKE}/GetReceipt"
 
 
 @dataclass(frozen=True, slots=True)

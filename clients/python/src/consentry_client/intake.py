@@ -10,6 +10,7 @@ from typing import Self, TypedDict, Unpack
 from consentry_client.endpoint import TlsFiles, resolve_endpoint
 from consentry_client.exchange import Pause
 from consentry_client.intake_course import (
+    A,
     Acceptance,
     DirectiveOptions,
     GrantOptions,
@@ -19,6 +20,7 @@ from consentry_client.intake_course import (
     record_directive,
     record_link,
 )
+from consentry_client.receipt_course import Receipt, fetch_receipt
 from consentry_client.settings import INTAKE_ADDRESS_VARIABLE, require_count, require_duration
 from consentry_client.subject import Identifier
 from consentry_client.sync_transport import SyncTransport
@@ -133,6 +135,25 @@ class IntakeClient:
         """
         return self._run(record_link(self._settings, left, right, proof, options))
 
+    def receipt(
+        self,
+        seq: int | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Receipt:
+        """Fetches the proof that a request of this source is in the log.
+
+        Args:
+            seq: Of its token: `acceptance.token.seq`.
+            idempotency_key: Instead of it; also finds a request that was refused.
+            timeout_seconds: Deadline instead of the client's.
+
+        Raises:
+            IntakeError: There is none: ENTRY_UNKNOWN where this source has no such request.
+        """
+        return self._run(fetch_receipt(self._settings, seq, idempotency_key, timeout_seconds))
+
     def close(self) -> None:
         """Closes the connection."""
         self._transport.close()
@@ -148,7 +169,7 @@ class IntakeClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.endpoint.target})"
 
-    def _run(self, course: IntakeCourse) -> Acceptance:
+    def _run(self, course: IntakeCourse[A]) -> A:
         try:
             step = next(course)
             while True:
@@ -156,5 +177,5 @@ class IntakeClient:
                     self._sleep(step.seconds) if isinstance(step, Pause) else self._transport.invoke(step)
                 )
         except StopIteration as end:
-            accepted: Acceptance = end.value
-            return accepted
+            result: A = end.value
+            return result

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from consentry.event.v1 import event_pb2
 from consentry.intake.v1 import intake_pb2
@@ -16,14 +16,15 @@ from consentry_client.answers import decode_message
 from consentry_client.consistency import ConsistencyToken
 from consentry_client.decision import Reason
 from consentry_client.errors import IntakeError, TokenFormatError
-from consentry_client.exchange import RECORD_DIRECTIVE, RECORD_LINK, Call, Outcome, Pause
+from consentry_client.exchange import RECORD_DIRECTIVE, RECORD_LINK, Call, Metadata, Outcome, Pause
 from consentry_client.failure import UNREADABLE, Failure
 from consentry_client.requests import encode_identifier
 from consentry_client.subject import Identifier
 from consentry_client.tracing import trace_metadata
 from consentry_client.vocabulary import Assurance, DirectiveKind, GrantedBy, Proof
 
-IntakeCourse = Generator[Call | Pause, Any, "Acceptance"]
+A = TypeVar("A")
+IntakeCourse = Generator[Call | Pause, Any, A]
 
 _KEY_CHARACTERS_MAX = 128
 _ID_BYTES = 16
@@ -143,7 +144,7 @@ class IntakeSettings:
 
 def record_directive(
     settings: IntakeSettings, kind: DirectiveKind, identifier: Identifier, purpose: str, options: GrantOptions
-) -> IntakeCourse:
+) -> IntakeCourse[Acceptance]:
     """Sends one directive.
 
     Raises:
@@ -168,7 +169,7 @@ def record_directive(
 
 def record_link(
     settings: IntakeSettings, left: Identifier, right: Identifier, proof: Proof, options: SendOptions
-) -> IntakeCourse:
+) -> IntakeCourse[Acceptance]:
     """Sends the statement that two identifiers are one person; raises as `record_directive` does."""
     _require_known(options, SendOptions)
     _require_identifier(left)
@@ -195,21 +196,38 @@ class _Sending:
     parse: Callable[[bytes], intake_pb2.RecordDirectiveResponse | intake_pb2.RecordLinkResponse]
 
 
-def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> IntakeCourse:
-    """Calls, and while the feed is away calls again with the same key, which makes that safe."""
-    given = options.get("timeout_seconds")
-    deadline = settings.monotonic() + (settings.timeout_seconds if given is None else given)
+def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> IntakeCourse[Acceptance]:
     metadata = trace_metadata(options.get("traceparent"))
+    outcome, is_unknown = yield from call_repeatedly(
+        settings, sending.method, sending.request_bytes, options.get("timeout_seconds"), metadata
+    )
+    if isinstance(outcome, Failure):
+        raise _refuse(outcome, sending.key, is_unknown)
+    return _read_acceptance(sending, outcome)
+
+
+def call_repeatedly(
+    settings: IntakeSettings,
+    method: str,
+    request_bytes: bytes,
+    timeout_seconds: float | None,
+    metadata: Metadata = (),
+) -> IntakeCourse[tuple[Outcome, bool]]:
+    """Calls, and while the feed is away calls again with the same bytes, which must be safe.
+
+    Returns:
+        What came of it, and whether one of the failed attempts may have reached the log.
+    """
+    deadline = settings.monotonic() + (settings.timeout_seconds if timeout_seconds is None else timeout_seconds)
     failure = Failure(Reason.CLIENT_DEADLINE_EXCEEDED)
     is_unknown = False
     for attempt in range(settings.attempts_max):
         remaining = deadline - settings.monotonic()
         if not remaining > 0:
             break
-        timeout_seconds = min(remaining, _TIMEOUT_SECONDS_MAX)
-        outcome: Outcome = yield Call(sending.method, sending.request_bytes, timeout_seconds, metadata)
+        outcome: Outcome = yield Call(method, request_bytes, min(remaining, _TIMEOUT_SECONDS_MAX), metadata)
         if not isinstance(outcome, Failure):
-            return _read_acceptance(sending, outcome)
+            return outcome, False
         failure = outcome
         # A refusal of the repetition tells nothing about the first attempt.
         is_unknown = is_unknown or failure.error not in _DEFINITE_REFUSALS
@@ -219,7 +237,7 @@ def _send(settings: IntakeSettings, sending: _Sending, options: SendOptions) -> 
         if pause_seconds >= deadline - settings.monotonic():
             break
         yield Pause(pause_seconds)
-    raise _refuse(failure, sending.key, is_unknown)
+    return failure, is_unknown
 
 
 def _refuse(failure: Failure, key: str, is_unknown: bool) -> IntakeError:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 
 from consentry_client.decision import Reason
-from consentry_client.endpoint import CHANNEL_OPTIONS, Endpoint
+from consentry_client.endpoint import CHANNEL_OPTIONS, LOST_CONNECTION, Endpoint
 from consentry_client.exchange import Call, Metadata, Outcome
 from consentry_client.failure import UNREADABLE, Failure, classify_status
 from consentry_client.refusal import read_error_reason
@@ -32,7 +32,7 @@ class SyncTransport:
         self._channel: grpc.Channel | None = None
         self._process_id = 0
         self._is_closed = False
-        self._unary: dict[str, _UnaryMethod] = {}
+        self._unary: dict[tuple[grpc.Channel, str], _UnaryMethod] = {}
 
     def invoke(self, call: Call) -> Outcome:
         """Makes a unary call."""
@@ -74,6 +74,8 @@ class SyncTransport:
             return _UNUSABLE
         if isinstance(error, grpc.RpcError):
             call = cast(grpc.Call, error)
+            if call.code() in LOST_CONNECTION:
+                self._renew_certificate()
             return classify_status(call.code().name, read_error_reason(call.trailing_metadata()))
         _LOG.error("a call failed inside gRPC with %s", type(error).__name__)
         return Failure(Reason.CLIENT_ERROR)
@@ -82,10 +84,19 @@ class SyncTransport:
         channel = self._open_channel()
         if channel is None:
             return None
-        method = self._unary.get(name)
+        # By channel too: a thread that still has the former channel must not leave its method to the others.
+        method = self._unary.get((channel, name))
         if method is None:
-            method = self._unary[name] = channel.unary_unary(name)
+            method = self._unary[channel, name] = channel.unary_unary(name)
         return method
+
+    def _renew_certificate(self) -> None:
+        """Takes another channel for the next call if the certificate files have changed; calls under way keep theirs."""
+        with self._lock:
+            renewed = self.endpoint.renew()
+            if renewed is not None:
+                self.endpoint, self._channel = renewed, None
+                self._unary.clear()
 
     def _open_channel(self) -> grpc.Channel | None:
         channel = self._channel

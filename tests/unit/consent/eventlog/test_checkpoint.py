@@ -1,3 +1,4 @@
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from consent.eventlog.keys import (
     sign_text,
 )
 from consent.eventlog.merkle import EMPTY_ROOT_HASH, hash_leaf
-from consent.eventlog.signed_note import Note, NoteSignature, format_note, parse_note
+from consent.eventlog.signed_note import KEY_ID_BYTES, Note, NoteSignature, format_note, parse_note
 from consent.eventlog.trust import Trust, TrustedKey
 from tests.unit.consent.eventlog.signers import (
     COSIGNER_KEY,
@@ -83,6 +84,35 @@ def test_parse_checkpoint_published_example_round_trips(vectors: dict[str, Any])
     assert format_note(note) == published["note"].encode()
     cosignature = parse_cosignature(note.signatures[1].signature)
     assert cosignature.time_unix_seconds == published["cosigner_time_unix_seconds"]
+
+
+def test_verify_checkpoint_of_a_public_log_counts_its_four_witnesses(vectors: dict[str, Any]) -> None:
+    published = vectors["witnessed"]
+    cosigner_keys = [parse_verifier_key(text) for text in published["cosigner_verifier_keys"]]
+    trust = Trust(
+        tenant="public",
+        origin=published["origin"],
+        log_keys=(TrustedKey(parse_verifier_key(published["log_verifier_key"])),),
+        cosigner_keys=tuple(map(TrustedKey, cosigner_keys)),
+        cosigner_threshold=len(cosigner_keys),
+    )
+    verified = verify_checkpoint(published["note"].encode(), trust, None)
+    assert (verified.checkpoint.size, verified.time_ms) == (
+        published["size"],
+        published["cosigned_unix_seconds"] * 1000,
+    )
+    assert set(verified.cosigner_names) == {key.name for key in cosigner_keys}
+    altered = published["note"].replace(str(published["size"]), str(published["size"] + 1))
+    with pytest.raises(InvalidSignature):
+        verify_checkpoint(altered.encode(), trust, None)
+
+
+def test_parse_cosignature_reads_the_time_that_the_reference_implementation_reads(vectors: dict[str, Any]) -> None:
+    published = vectors["formats"]
+    signature = base64.b64decode(published["line"])[KEY_ID_BYTES:]
+    assert parse_cosignature(signature).time_unix_seconds == published["cosigner_time_unix_seconds"]
+    with pytest.raises(InvalidSignature):
+        parse_cosignature(base64.b64decode(published["line_of_a_log"])[KEY_ID_BYTES:])
 
 
 def test_sign_checkpoint_gives_the_bytes_of_the_reference_implementation(vectors: dict[str, Any]) -> None:

@@ -55,6 +55,24 @@ def test_verify_note_published_example_verifies_under_its_published_key(vectors:
     verify_note(parse_note(published["note"].encode()), key)
 
 
+def test_sign_note_gives_the_bytes_that_go_publishes(vectors: dict[str, Any]) -> None:
+    published = vectors["go"]
+    key = parse_signing_key(published["signing_key"])
+    assert format_verifier_key(key.verifier_key) == published["verifier_keys"][0]
+    assert sign_note(published["text"], key) == published["note"].encode()
+
+
+def test_verified_signatures_of_gos_note_by_two_are_both(vectors: dict[str, Any]) -> None:
+    published = vectors["go"]
+    keys = [parse_verifier_key(text) for text in published["verifier_keys"]]
+    note = parse_note(published["note_of_two"].encode())
+    assert [key for key, _ in verified_signatures(note, *keys)] == keys
+    altered = Note(note.text.replace("cryptography", "cryptographY"), note.signatures)
+    for key in keys:
+        with pytest.raises(InvalidSignature):
+            verify_note(altered, key)
+
+
 def test_sign_note_gives_the_bytes_of_the_reference_implementation(vectors: dict[str, Any]) -> None:
     reference = vectors["reference"]
     key = generate_signing_key(reference["name"], KeyKind.LOG, bytes.fromhex(reference["seed"]))

@@ -21,7 +21,7 @@ from consent.eventlog.keys import (
     generate_signing_key,
     sign_note,
 )
-from consent.eventlog.trust import Trust, TrustedKey, format_trust, open_trust, parse_trust, seal_trust
+from consent.eventlog.trust import SourceRights, Trust, TrustedKey, format_trust, open_trust, parse_trust, seal_trust
 from tests.unit.consent.eventlog.signers import (
     APPROVER_KEY,
     COSIGNER_KEY,
@@ -36,6 +36,7 @@ from tests.unit.consent.eventlog.signers import (
     trusted,
 )
 
+RIGHTS = SourceRights("web", ("email", "Ümlaut"), ("newsletter",), max_proof=2, max_assurance=0)
 FULL = Trust(
     tenant="Überall",
     origin=ORIGIN,
@@ -43,18 +44,23 @@ FULL = Trust(
     cosigner_keys=(*trusted(COSIGNER_KEY), TrustedKey(SECOND_COSIGNER_KEY.verifier_key, not_after_unix_seconds=0)),
     cosigner_threshold=2,
     minimum_size=2**63 - 1,
-    source_keys=trusted(SOURCE_KEY),
-    approver_keys=trusted(APPROVER_KEY),
+    source_keys=(TrustedKey(SOURCE_KEY.verifier_key, rights=RIGHTS, last_seq=7),),
+    approver_keys=(TrustedKey(APPROVER_KEY.verifier_key, last_seq=0),),
     witness_keys=trusted(WITNESS_KEY),
+    witness_threshold=1,
+    approver_threshold=3,
 )
 
 
 def test_format_trust_is_one_sorted_line_without_spaces() -> None:
     keys = {key: format_verifier_key(key.verifier_key) for key in (LOG_KEY, COSIGNER_KEY)}
     assert format_trust(TRUST) == (
-        '{"approver_keys":[],"cosigner_keys":[{"key":"' + keys[COSIGNER_KEY] + '"}],"cosigner_threshold":1,'
+        '{"approver_keys":[],"approver_threshold":2,"cosigner_keys":[{"key":"'
+        + keys[COSIGNER_KEY]
+        + '"}],"cosigner_threshold":1,'
         '"format":"consentry/trust/v1","log_keys":[{"key":"' + keys[LOG_KEY] + '"}],"minimum_size":1,'
-        '"origin":"log.example.com/tenant-a","source_keys":[],"tenant":"tenant-a","witness_keys":[]}\n'
+        '"origin":"log.example.com/tenant-a","source_keys":[],"tenant":"tenant-a","witness_keys":[],'
+        '"witness_threshold":0}\n'
     )
 
 
@@ -110,6 +116,13 @@ def _set_key(**fields: Any) -> str:
     return _changed(lambda content: content["log_keys"][0].update(fields))
 
 
+def _set_source(**fields: Any) -> str:
+    key = TrustedKey(SOURCE_KEY.verifier_key, rights=RIGHTS)
+    content = json.loads(format_trust(replace(TRUST, source_keys=(key,))))
+    content["source_keys"][0]["rights"].update(fields)
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
 VALID = format_trust(TRUST)
 MALFORMED = {
     "empty": ("", "not JSON"),
@@ -155,6 +168,19 @@ MALFORMED = {
     "key time negative": (_set_key(not_before_unix_seconds=-1), "order"),
     "key time over the limit": (_set_key(not_after_unix_seconds=MAX_TIME_UNIX_SECONDS + 1), "order"),
     "key times in wrong order": (_set_key(not_before_unix_seconds=2, not_after_unix_seconds=1), "order"),
+    "witnesses fewer than needed": (_set(witness_threshold=1), "witness_threshold"),
+    "witness threshold negative": (_set(witness_threshold=-1), "witness_threshold"),
+    "one approver enough": (_set(approver_threshold=1), "approver_threshold"),
+    "last entry of a log's key": (_set_key(last_seq=3), "last_seq"),
+    "last entry negative": (_set_key(last_seq=-1), "last_seq"),
+    "rights of a log's key": (_set_key(rights=json.loads(_set_source())["source_keys"][0]["rights"]), "rights"),
+    "rights not an object": (_set_key(rights=[]), "rights"),
+    "rights with a field too many": (_set_source(more=1), "exactly"),
+    "rights without a source": (_set_source(source=1), "source: must be a string"),
+    "rights with one purpose instead of a list": (_set_source(purposes="*"), "purposes: must be a list"),
+    "rights with a purpose that is no name": (_set_source(purposes=[""]), "rights"),
+    "rights with a negative proof": (_set_source(max_proof=-1), "max_proof"),
+    "rights with a truth for a proof": (_set_source(max_proof=True), "max_proof"),
     "key twice": (_changed(lambda content: content["log_keys"].append(content["log_keys"][0])), "two places"),
 }
 
@@ -191,7 +217,8 @@ def test_trust_list_with_key_of_another_kind_is_refused(key_list: str) -> None:
 )
 def test_trust_log_key_in_a_second_role_is_refused(key_list: str, kind: KeyKind) -> None:
     second_role = generate_signing_key("other.example.com", kind, LOG_KEY.seed())
-    changes: dict[str, Any] = {key_list: trusted(second_role)}
+    rights = RIGHTS if key_list == "source_keys" else None
+    changes: dict[str, Any] = {key_list: (TrustedKey(second_role.verifier_key, rights=rights),)}
     with pytest.raises(MalformedTrustFile, match="two places"):
         replace(TRUST, **changes)
 
@@ -206,3 +233,21 @@ def test_trust_threshold_does_not_count_two_keys_of_one_cosigner() -> None:
 def test_trust_without_cosigner_is_refused() -> None:
     with pytest.raises(MalformedTrustFile, match="cosigner_threshold"):
         replace(TRUST, cosigner_keys=())
+
+
+def test_trust_source_without_rights_is_refused() -> None:
+    with pytest.raises(MalformedTrustFile, match="rights"):
+        replace(TRUST, source_keys=trusted(SOURCE_KEY))
+
+
+def test_trust_witness_threshold_does_not_count_two_keys_of_one_witness() -> None:
+    both_keys = trusted(WITNESS_KEY, make_key(WITNESS_KEY.name, KeyKind.COSIGNER, 1))
+    replace(TRUST, witness_keys=both_keys, witness_threshold=1)
+    with pytest.raises(MalformedTrustFile, match="witness_threshold"):
+        replace(TRUST, witness_keys=both_keys, witness_threshold=2)
+
+
+def test_key_covers_entries_up_to_its_last() -> None:
+    key = TrustedKey(APPROVER_KEY.verifier_key, last_seq=5)
+    assert [key.covers(seq) for seq in (1, 5, 6)] == [True, True, False]
+    assert TrustedKey(APPROVER_KEY.verifier_key).covers(2**62)

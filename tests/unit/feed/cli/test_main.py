@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from consent.eventlog.keys import parse_verifier_key
+from consent.eventlog.trust import open_trust
 from feed.cli import main
 from feed.cli.imports import import_file
 
@@ -96,3 +98,17 @@ def test_import_verdicts_that_would_overwrite_the_list_are_refused(
     code, said = run(monkeypatch, capsys, "import", str(people), "--verdicts", str(people), "-c", config)
     assert (code, "overwrite" in said) == (2, True)
     assert "opt_out" in people.read_text(encoding="utf-8")
+
+
+def test_init_writes_the_public_keys_that_receipts_are_checked_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _ = run(monkeypatch, capsys, "init", str(tmp_path / "d"))
+    assert code == 0
+    folder = tmp_path / "d" / "trust"
+    keys = {
+        name: parse_verifier_key((folder / f"{name}.pub").read_text().strip()) for name in ("root", "log", "cosigner")
+    }
+    trust = open_trust((folder / "trust.note").read_bytes(), keys["root"])
+    assert [key.verifier_key for key in trust.log_keys] == [keys["log"]]
+    assert [key.verifier_key for key in trust.cosigner_keys] == [keys["cosigner"]]

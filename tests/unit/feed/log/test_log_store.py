@@ -8,6 +8,7 @@ import pytest
 
 from consent.state_record import parse_cluster
 from feed.errors import CorruptLog
+from feed.log_store import sqlite
 from feed.log_store.port import Acknowledgement, Batch, LogStore, StoredHead
 from feed.ports import Accepted, Submission
 from feed.sequencer.batch_builder import BatchBuilder, format_request
@@ -21,6 +22,7 @@ from tests.fakes.feed_log import (
     open_store,
     read_all,
     read_clusters,
+    seed,
     token_of,
     verify_everything,
 )
@@ -60,7 +62,7 @@ async def commit(store: LogStore, *submissions: Submission) -> Batch:
 async def test_log_store_new_one_is_empty(store: LogStore) -> None:
     assert await store.load_head() == StoredHead()
     assert await read_all(store) == []
-    assert await store.read_clusters(b"", 10) == []
+    assert [page async for page in store.read_clusters()] == []
     assert await store.count_subjects() == 0
     assert await store.load_acknowledgements() == []
 
@@ -155,6 +157,22 @@ async def test_log_store_more_keys_than_fit_into_one_statement_are_all_found(sto
 
     assert len(await store.find_requests([("web", f"key-{name}") for name in names])) == 600
     assert set(await store.find_clusters(list(map(token_of, names)))) == set(map(token_of, names))
+
+
+async def test_log_store_clusters_come_in_the_order_of_their_tokens_page_by_page(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [
+        bytes((first,)) + seed(f"token-{first}-{number}")[:15] for first in (0, 1, 127, 255) for number in range(9)
+    ]
+    requests = [make_request(token.hex(), token=token) for token in (*tokens, bytes((0xFF,)) * 16)]
+    await commit(store, *requests)
+    monkeypatch.setattr(sqlite, "_PAGE_ROWS", 10)
+
+    pages = [page async for page in store.read_clusters()]
+
+    assert [row.first_token for page in pages for row in page] == [*sorted(tokens), bytes((0xFF,)) * 16]
+    assert [len(page) for page in pages] == [18, 9, 10]
 
 
 async def test_log_store_no_key_finds_nothing(store: LogStore) -> None:

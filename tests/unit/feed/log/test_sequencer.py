@@ -20,6 +20,7 @@ from feed.errors import (
     ForeignLog,
     IdempotencyKeyReused,
     InvalidRequest,
+    LogBehindSidecar,
     Overloaded,
     PolicyConflict,
     PolicyRejected,
@@ -474,3 +475,31 @@ async def test_sequencer_reads_committed_entries_only_from_memory_or_disk(tmp_pa
         for from_seq in (0, -3, 8):
             assert await log.sequencer.read_entries(from_seq, 100) == []
         assert await log.sequencer.read_entries(1, 0) == []
+
+
+async def test_sequencer_stopped_intake_logs_nothing_not_even_what_is_under_way(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as log:
+        stopped = asyncio.Event()
+
+        async def stop_meanwhile(head: StoredHead) -> Event:
+            log.sequencer.stop_intake("entries 2 to 9 are lost")
+            stopped.set()
+            return await make_state_root(head)
+
+        before = log.sequencer.head
+        lone = asyncio.create_task(log.sequencer.append_alone(stop_meanwhile))
+        waiting = asyncio.create_task(log.sequencer.submit(make_request("ann")))
+        results = await asyncio.gather(lone, waiting, return_exceptions=True)
+        await stopped.wait()
+        late = await asyncio.gather(log.sequencer.submit(make_request("bob")), return_exceptions=True)
+
+        assert [(type(result), str(result)) for result in (*results, *late)] == [
+            (LogBehindSidecar, "entries 2 to 9 are lost")
+        ] * 3
+        assert log.sequencer.head.frontier == before.frontier
+        assert len(await verify_everything(log.store)) == 1
+        # What is there is vouched for all the same.
+        await log.sequencer.resign_now()
+
+        log.sequencer.resume_intake()
+        assert (await log.sequencer.submit(make_request("ann"))).seq == 3

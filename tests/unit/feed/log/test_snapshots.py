@@ -12,6 +12,7 @@ from consent.state import Cluster
 from consent.state_record import StateHasher, parse_cluster, parse_tenant, split_records
 from feed import snapshots as snapshots_module
 from feed.errors import CorruptLog, EntryUnknown, LogStoreError, ShuttingDown
+from feed.log_store import sqlite
 from feed.ports import Snapshot, Submission
 from feed.snapshots import FileSnapshots
 from tests.fakes.feed_log import (
@@ -89,7 +90,7 @@ async def test_snapshot_is_split_into_chunks_that_records_are_never_cut_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots_module, "MAX_CHUNK_BYTES", 1_000)
-    monkeypatch.setattr(snapshots_module, "_PAGE_ROWS", 7)
+    monkeypatch.setattr(sqlite, "_PAGE_ROWS", 7)
     async with open_snapshots(tmp_path, people=50) as (_, snapshots):
         snapshot = await snapshots.newest()
 
@@ -192,18 +193,16 @@ async def test_snapshot_changed_or_missing_chunk_is_never_sent(tmp_path: Path) -
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM cluster WHERE first_token = (SELECT max(first_token) FROM cluster)",
-        "UPDATE cluster SET sealed = (SELECT sealed FROM old WHERE old.first_token = cluster.first_token)",
-        "INSERT INTO cluster SELECT first_token, sealed FROM gone",
+        "DELETE FROM cluster WHERE token_hash = (SELECT max(token_hash) FROM cluster)",
+        "UPDATE cluster SET sealed = (SELECT sealed FROM old WHERE old.token_hash = cluster.token_hash)",
+        "INSERT INTO cluster SELECT token_hash, sealed FROM gone",
     ],
 )
 async def test_snapshot_rows_lost_left_over_or_put_back_stop_it(tmp_path: Path, statement: str) -> None:
     async with open_snapshots(tmp_path, people=4) as (log, snapshots):
         async with log.store._database.writing() as connection:
             await connection.execute("CREATE TEMP TABLE old AS SELECT * FROM cluster")
-            await connection.execute(
-                "CREATE TEMP TABLE gone AS SELECT * FROM cluster ORDER BY first_token DESC LIMIT 1"
-            )
+            await connection.execute("CREATE TEMP TABLE gone AS SELECT * FROM cluster ORDER BY token_hash DESC LIMIT 1")
         for number in range(4):
             await log.sequencer.submit(make_request(f"person-{number}", key=f"again-{number}", purpose="newsletter"))
         last = max((token_of(f"person-{number}"), f"person-{number}") for number in range(4))[1]

@@ -245,8 +245,8 @@ async def test_sqlite_log_rows_cannot_be_swapped(tmp_path: Path) -> None:
         async with log.store._database.writing() as connection:
             await connection.execute("UPDATE entry SET sealed = (SELECT sealed FROM entry WHERE seq = 3) WHERE seq = 5")
             await connection.execute(
-                "UPDATE cluster SET sealed = (SELECT sealed FROM cluster WHERE first_token = ?) WHERE first_token = ?",
-                (token_of("ann"), token_of("bob")),
+                "UPDATE cluster SET sealed = (SELECT sealed FROM cluster WHERE token_hash = ?) WHERE token_hash = ?",
+                (log.store._rows.token_hash(token_of("ann")), log.store._rows.token_hash(token_of("bob"))),
             )
 
         with pytest.raises(CorruptLog, match="not authentic"):
@@ -263,11 +263,13 @@ async def test_sqlite_log_member_that_leads_nowhere_or_elsewhere_is_found(tmp_pa
         await log.sequencer.submit(Submission((make_link("ann", "bob"),)))
         second = max(token_of("ann"), token_of("bob"))
         async with log.store._database.writing() as connection:
-            await connection.execute("UPDATE member SET first_token = ?", (token_of("cid"),))
+            await connection.execute(
+                "UPDATE member SET cluster_hash = ?", (log.store._rows.token_hash(token_of("cid")),)
+            )
         with pytest.raises(CorruptLog, match="a cluster that is not its own"):
             await log.sequencer.submit(Submission((make_directive("x", token=second),)))
         async with log.store._database.writing() as connection:
-            await connection.execute("UPDATE member SET first_token = ?", (bytes(16),))
+            await connection.execute("UPDATE member SET cluster_hash = ?", (bytes(16),))
         with pytest.raises(CorruptLog, match="another form"):
             await log.store.find_clusters([second])
 
@@ -275,7 +277,7 @@ async def test_sqlite_log_member_that_leads_nowhere_or_elsewhere_is_found(tmp_pa
 async def test_sqlite_log_nothing_that_was_said_is_readable_in_its_files(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         submission = Submission(
-            (make_directive("ann", purpose="hidden-purpose", source="hidden-source"),),
+            (make_directive("ann", purpose="hidden-purpose", source="hidden-source"), make_link("ann", "bob")),
             IdempotencyKey("hidden-source", "ann@example.com", seed("digest")),
         )
         await log.sequencer.submit(submission)
@@ -287,6 +289,8 @@ async def test_sqlite_log_nothing_that_was_said_is_readable_in_its_files(tmp_pat
 
     for found in (written, at_rest):
         for secret in (
+            token_of("ann"),
+            token_of("bob"),
             b"hidden-purpose",
             b"hidden-source",
             b"ann@example.com",
@@ -319,6 +323,25 @@ async def test_sqlite_log_each_process_seals_under_a_key_of_its_own(tmp_path: Pa
         assert len(set(rows)) == len(rows) == 7
         assert {head[0][:4] for head in rows} == {bytes((0, 0, 0, number)) for number in (1, 2, 3)}
         await verify_everything(log.store)
+
+
+async def test_sqlite_log_start_that_logs_nothing_leaves_no_key_behind(tmp_path: Path) -> None:
+    for _ in range(5):
+        async with open_log(tmp_path):
+            pass
+    async with open_log(tmp_path) as log, log.store._database.reading() as connection:
+        assert [tuple(row) for row in await connection.execute_fetchall("SELECT number FROM data_key")] == [(1,)]
+
+
+async def test_sqlite_log_files_are_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        async with open_log(tmp_path) as log:
+            await log.sequencer.submit(make_request("ann"))
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(umask)
+    assert {modes[DATABASE_NAME], modes[f"{DATABASE_NAME}-wal"], modes[f"{DATABASE_NAME}-shm"]} == {0o600}
 
 
 async def test_sqlite_log_that_a_reader_keeps_from_merging_is_not_settled(tmp_path: Path) -> None:

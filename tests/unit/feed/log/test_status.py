@@ -67,6 +67,7 @@ def test_status_waiting_helps_where_the_code_says_so_and_only_there() -> None:
 
     assert {error for error in STATUSES if STATUSES[error] in retried} == {
         errors.LogWriteFailed,
+        errors.ArchiveWriteFailed,
         errors.OutcomeUnknown,
         errors.LogStoreError,
         errors.ShuttingDown,

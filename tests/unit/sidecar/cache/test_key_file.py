@@ -1,14 +1,16 @@
 """Key-encryption keys in files."""
 
 import logging
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from hosting.errors import KeyFileError
+from hosting.key_files import create_key_file
 from sidecar.cache.cache_file import CACHE_FILE_NAME
-from sidecar.cache.key_file import load_key_files
+from sidecar.cache.key_file import KEY_USE, load_key_files
 from sidecar.errors import MissingCacheKey, WrongCacheKey
 from tests.fakes.cache_place import make_keys
 
@@ -109,3 +111,53 @@ def test_load_a_file_that_others_can_read_refuses(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(KeyFileError, match="0644"):
         load_key_files([path], cache_directory=tmp_path, create_for_development=False, log=LOG)
+
+
+def replace_key(path: Path) -> None:
+    path.unlink()
+    create_key_file(path, os.urandom(32), use=KEY_USE)
+
+
+def test_refresh_takes_up_a_key_that_took_the_place_of_the_newest(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path)
+    older = keys.wrap(DATA_KEY, "cache")
+    replace_key(tmp_path / "kek.key")
+    assert keys.is_current(older)
+    keys.refresh()
+    newer = keys.wrap(DATA_KEY, "cache")
+    assert (keys.is_current(older), keys.is_current(newer)) == (False, True)
+    assert keys.unwrap(older, "cache") == keys.unwrap(newer, "cache") == DATA_KEY
+    assert make_keys(tmp_path).unwrap(newer, "cache") == DATA_KEY
+
+
+def test_unwrap_of_a_key_that_was_rotated_in_since_looks_at_the_files_again(tmp_path: Path) -> None:
+    """So the process that ships the journal follows a rotation that the sidecar beside it has seen."""
+    shipper = make_keys(tmp_path)
+    replace_key(tmp_path / "kek.key")
+    assert shipper.unwrap(make_keys(tmp_path).wrap(DATA_KEY, "journal"), "journal") == DATA_KEY
+
+
+@pytest.mark.parametrize("state", ["missing", "torn", "wide", "another use"])
+def test_refresh_of_files_that_cannot_be_used_keeps_the_keys_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    keys, path = make_keys(tmp_path), tmp_path / "kek.key"
+    wrapped = keys.wrap(DATA_KEY, "cache")
+    if state == "missing":
+        path.unlink()
+    elif state == "torn":
+        path.write_bytes(path.read_bytes()[:40])
+    elif state == "wide":
+        path.chmod(0o640)
+    else:
+        path.unlink()
+        create_key_file(path, os.urandom(32), use="log-storage")
+    for _ in range(3):
+        keys.refresh()
+    assert keys.is_current(wrapped)
+    assert keys.unwrap(wrapped, "cache") == DATA_KEY
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    path.unlink(missing_ok=True)
+    create_key_file(path, os.urandom(32), use=KEY_USE)
+    keys.refresh()
+    assert not keys.is_current(wrapped)

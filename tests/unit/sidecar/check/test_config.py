@@ -20,6 +20,8 @@ listeners:
     callers: [{name: app}]
 """
 
+ARN = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-1111-2222-3333-444455556666"
+
 
 def load(tmp_path: Path, text: str, **environ: str) -> SidecarSettings:
     file = tmp_path / "sidecar.yaml"
@@ -54,7 +56,26 @@ def test_settings_environment_wins_over_the_file(tmp_path: Path) -> None:
         ({"callers: [{name: app}]": "callers: [{name: app, methods: [Chek]}]"}, "methods"),
         ({"listeners:": "admin_address: 127.0.0.1:1\nlisteners:"}, "Unix socket"),
         ({"listeners:": "admin_address: unix:///run/app.sock\nlisteners:"}, "two listeners have the same address"),
-        ({"key_files: [cache.key]": "key_files: []"}, "cache.key_files"),
+        ({"key_files: [cache.key]": "key_files: []"}, "exactly one of key_files, aws_kms"),
+        ({"key_files: [cache.key]": f"key_files: [k], aws_kms: {{key_arns: [{ARN}]}}"}, "exactly one of key_files"),
+        ({"key_files: [cache.key]": "aws_kms: {key_arns: []}"}, "key_arns"),
+        (
+            {"key_files: [cache.key]": "aws_kms: {key_arns: ['arn:aws:kms:eu-central-1:123456789012:alias/a']}"},
+            "key_arns",
+        ),
+        ({"key_files: [cache.key]": f"aws_kms: {{key_arns: [{ARN}]}}, create_key: true"}, "create_key needs key_files"),
+        (
+            {"key_files: [cache.key]": f"aws_kms: {{key_arns: [{ARN}], endpoint_url: 'http://kms.example'}}"},
+            "http is for addresses of this host only",
+        ),
+        (
+            {"key_files: [cache.key]": "vault_transit: {address: 'vault:8200', key_names: [k], token_file: t}"},
+            "expected https://host",
+        ),
+        (
+            {"key_files: [cache.key]": "vault_transit: {address: 'https://vault', key_names: ['a/b'], token_file: t}"},
+            "key_names",
+        ),
     ],
 )
 def test_settings_contradiction_is_refused_by_name(tmp_path: Path, change: dict[str, str], text: str) -> None:

@@ -11,6 +11,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from sidecar.errors import KeyServiceUnavailable
 from sidecar.journal import export_thread
 from sidecar.journal.format import JournalMode
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
@@ -306,6 +307,33 @@ def test_run_survives_a_journal_that_cannot_be_read(ship: Ship, caplog: pytest.L
     assert not shipper.drain(1)
     shipper.close()
     assert caplog.messages.count("the journal cannot be read or its position kept") == 3
+
+
+def test_run_waits_for_a_key_service_that_is_away(
+    ship: Ship, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship.write((1, 1))
+    stop = threading.Event()
+    calls: list[str] = []
+    unwrap = KEYS.unwrap
+
+    def fail_twice(wrapped_key: bytes, purpose: str) -> bytearray:
+        calls.append(purpose)
+        if len(calls) < 3:
+            raise KeyServiceUnavailable("away")
+        return unwrap(wrapped_key, purpose)
+
+    def take(_attempt: int, _spans: Sequence[ReadableSpan]) -> bool:
+        stop.set()
+        return True
+
+    monkeypatch.setattr(KEYS, "unwrap", fail_twice)
+    exporter = ScriptedExporter(take)
+    shipper = ship.shipper(exporter)
+    shipper.run(stop)
+    shipper.close()
+    assert len(exporter.taken) == 1
+    assert caplog.messages.count("the journal cannot be opened now: away") == 2
 
 
 def test_positions_of_chains_that_are_gone_are_dropped(ship: Ship) -> None:

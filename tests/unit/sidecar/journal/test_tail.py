@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import SidecarError, WrongCacheKey
+from sidecar.errors import KeyServiceUnavailable, SidecarError, WrongCacheKey
 from sidecar.journal.errors import CorruptSegment, TornTail
 from sidecar.journal.format import JournalMode
 from sidecar.journal.position import Position
@@ -216,6 +216,26 @@ def test_tail_without_the_key_of_a_segment_reads_the_others(directory: Directory
     assert directory.read(tail) == [0, 1, 2]
     assert directory.read(tail) == []
     assert [type(fault) for fault in directory.faults] == [WrongCacheKey]
+
+
+def test_tail_whose_key_cannot_be_had_now_reads_everything_later(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write(range(3))
+    tail = directory.tail()
+    assert directory.read(tail) == [0, 1, 2]
+    directory.write(range(10, 13), segment_max_bytes=SEGMENT_BYTES)
+
+    def fail(*_: object) -> bytearray:
+        raise KeyServiceUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KEYS, "unwrap", fail)
+        for _ in range(2):
+            with pytest.raises(KeyServiceUnavailable):
+                tail.read(1_000)
+    assert directory.read(tail) == [10, 11, 12]
+    assert directory.faults == []
 
 
 def test_tail_beside_busy_writers_reads_each_record_once(directory: Directory) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from sidecar.ports import CheckpointSeen
 from sidecar.sync.backoff import Backoff
-from sidecar.sync.freshness import UNKNOWN_AGE_MS, age_ms, anchor
+from sidecar.sync.freshness import age_ms, anchor
+from sidecar.sync.trusted_log import UNKNOWN_AGE_MS
 from tests.fakes.clock import FakeClock
 
 TIME_MS = 1_767_225_600_000

@@ -11,6 +11,7 @@ import typer
 from consentry_client.cli.check_command import check
 from consentry_client.cli.intake_commands import grant, link, opt_out
 from consentry_client.cli.problem import describe_problem
+from consentry_client.cli.receipt_commands import receipt, verify_receipt
 from consentry_client.cli.status_command import status
 
 EXIT_ERROR = 2
@@ -28,11 +29,13 @@ app.command()(check)
 app.command("opt-out")(opt_out)
 app.command()(grant)
 app.command()(link)
+app.command()(receipt)
 app.command()(status)
+app.command("verify-receipt")(verify_receipt)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command and exits: 0 done or allowed, 1 denied, 2 no decision, not accepted or not understood."""
+    """Runs the command and exits: 0 done or allowed, 1 denied or not valid, 2 no decision, not accepted or not understood."""
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="consentry", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the process boundary: the text of an error may hold what was typed

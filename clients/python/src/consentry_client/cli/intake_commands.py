@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +28,11 @@ from consentry_client.cli.identifiers import (
     require_one,
 )
 from consentry_client.cli.problem import Problem
+from consentry_client.cli.receipt_files import require_new_file, write_receipt
 from consentry_client.cli.rendering import print_acceptance, print_hint
 from consentry_client.decision import Reason
 from consentry_client.endpoint import TlsFiles
-from consentry_client.errors import IntakeError
+from consentry_client.errors import ConsentryError, IntakeError
 from consentry_client.intake import IntakeClient
 from consentry_client.intake_course import Acceptance
 from consentry_client.settings import INTAKE_ADDRESS_VARIABLE
@@ -62,6 +64,9 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
     assurance: AssuranceOption = None,
     occurred_at: OccurredOption = None,
     idempotency_key: KeyOption = None,
+    receipt: Annotated[
+        Path | None, typer.Option("--receipt", metavar="FILE", help="New file for the proof that it is in the log.")
+    ] = None,
     address: AddressOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
@@ -77,8 +82,10 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
     \b
     Examples:
       consentry opt-out --email ada@example.com --purpose marketing.email
-      echo ada@example.com | consentry opt-out --email -
+      echo ada@example.com | consentry opt-out --email - --receipt ada.tlog-proof
     """  # noqa: D301 - the \b keeps the lines apart
+    if receipt is not None:
+        require_new_file("--receipt", receipt)
     subject = require_one(gather_identifiers(email, phone, user, device, identifier))
     moment = parse_time("--occurred-at", occurred_at)
     _send(
@@ -94,6 +101,7 @@ def opt_out(  # noqa: PLR0913 - a command has an argument for each of its option
         address,
         gather_tls(tls_ca, tls_cert, tls_key),
         as_json,
+        receipt,
     )
 
 
@@ -215,7 +223,11 @@ def parse_time(option: str, text: str | None) -> datetime | None:
 
 
 def _send(
-    request: Callable[[IntakeClient], Acceptance], address: str | None, tls: TlsFiles | None, as_json: bool
+    request: Callable[[IntakeClient], Acceptance],
+    address: str | None,
+    tls: TlsFiles | None,
+    as_json: bool,
+    receipt: Path | None = None,
 ) -> None:
     with IntakeClient(address, tls=tls) as client:
         try:
@@ -226,4 +238,15 @@ def _send(
             raise
         except ValueError as error:
             raise Problem("REQUEST_INVALID", str(error)) from None
-    print_acceptance(acceptance, as_json)
+        # Before the receipt is asked for: whatever comes of that, the request is recorded.
+        print_acceptance(acceptance, as_json)
+        if receipt is not None:
+            _write_receipt(client, acceptance.token.seq, receipt)
+
+
+def _write_receipt(client: IntakeClient, seq: int, path: Path) -> None:
+    try:
+        write_receipt("--receipt", path, client.receipt(seq).receipt_bytes)
+    except ConsentryError as error:
+        again = f"the request is recorded; fetch the receipt with `consentry receipt {seq} --out FILE`"
+        raise Problem("RECEIPT_MISSING", f"{error}; {again}") from None

@@ -12,7 +12,9 @@ from rich.text import Text
 from consentry_client.decision import Decision
 from consentry_client.explanation import DecidingEvent, Explanation
 from consentry_client.intake_course import Acceptance
+from consentry_client.receipt_course import Receipt
 from consentry_client.status import SidecarStatus
+from consentry_client.verification import InvalidReceipt, ReceiptStatement
 
 _IN_HEADLINE = ("allowed", "effect", "reason")
 
@@ -67,6 +69,49 @@ def print_acceptance(acceptance: Acceptance, as_json: bool) -> None:
         Text("RECORDED", style="bold green"), Text("already earlier" if acceptance.replayed else "in the log")
     )
     _print_facts(console, facts)
+
+
+def print_receipt(receipt: Receipt, as_json: bool) -> None:
+    """Prints what a receipt that was written is about."""
+    facts = {"reference": str(receipt.request_id), "seq": receipt.seq}
+    if as_json:
+        print_json(facts)
+        return
+    console = Console()
+    console.print(Text("WRITTEN", style="bold green"), Text("check it with consentry verify-receipt"))
+    _print_facts(console, facts)
+
+
+def print_statement(statement: ReceiptStatement, as_json: bool) -> None:
+    """Prints what a valid receipt proves."""
+    occurrence = statement.occurrence
+    facts = {
+        "reference": str(statement.reference),
+        "log": statement.origin,
+        "seq": statement.seq,
+        "type": occurrence.type,
+        "kind": occurrence.kind,
+        "purpose": occurrence.purpose,
+        "rejection": occurrence.rejection,
+        "source": occurrence.source,
+        "time": occurrence.time.isoformat() if occurrence.time else None,
+        "checkpoint_size": statement.checkpoint_size,
+        "checkpoint_time": statement.checkpoint_time.isoformat() if statement.checkpoint_time else None,
+    }
+    if as_json:
+        print_json({"valid": True} | facts)
+        return
+    console = Console()
+    console.print(Text("VALID", style="bold green"), Text("this request is in the log"))
+    _print_facts(console, facts)
+
+
+def print_invalid_receipt(error: InvalidReceipt, as_json: bool) -> None:
+    """Prints why a receipt proves nothing."""
+    if as_json:
+        print_json({"valid": False, "reason": error.reason})
+        return
+    Console().print(Text("NOT VALID", style="bold red"), Text(str(error)), soft_wrap=True)
 
 
 def print_status(status: SidecarStatus, as_json: bool) -> None:

@@ -242,34 +242,48 @@ Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
 class Attestation(_message.Message):
-    """A signature over one event, or over the list of hashes of a batch that the event belongs to."""
+    """A signature over one event by its source, which may cover a batch of events, or by one of its approvers; docs/protocol.md says over what."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_NAME_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
-    BATCH_EVENT_HASHES_FIELD_NUMBER: _builtins.int
+    AUDIT_PATH_FIELD_NUMBER: _builtins.int
     EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNED_AT_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    BATCH_INDEX_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
     key_name: _builtins.str
     """Name of the key in the trust file."""
     signature: _builtins.bytes
     evidence_digest: _builtins.bytes
     """Digest of the evidence (confirm token, session assertion) that the source keeps."""
+    key_id: _builtins.bytes
+    """4 bytes."""
+    signed_at_unix_seconds: _builtins.int
+    batch_index: _builtins.int
+    """The event's place among those that the signature covers, and how many these are."""
+    batch_size: _builtins.int
     @_builtins.property
-    def batch_event_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """SHA-256 of each event that the signature covers, in order; empty: the event alone."""
+    def audit_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """From the event to the root that is signed."""
 
     def __init__(
         self,
         *,
         key_name: _builtins.str = ...,
         signature: _builtins.bytes = ...,
-        batch_event_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        audit_path: _abc.Iterable[_builtins.bytes] | None = ...,
         evidence_digest: _builtins.bytes = ...,
+        key_id: _builtins.bytes = ...,
+        signed_at_unix_seconds: _builtins.int = ...,
+        batch_index: _builtins.int = ...,
+        batch_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_event_hashes", b"batch_event_hashes", "evidence_digest", b"evidence_digest", "key_name", b"key_name", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_path", b"audit_path", "batch_index", b"batch_index", "batch_size", b"batch_size", "evidence_digest", b"evidence_digest", "key_id", b"key_id", "key_name", b"key_name", "signature", b"signature", "signed_at_unix_seconds", b"signed_at_unix_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

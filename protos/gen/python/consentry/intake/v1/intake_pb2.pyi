@@ -467,6 +467,60 @@ class RecordRestrictionResponse(_message.Message):
 Global___RecordRestrictionResponse: _TypeAlias = RecordRestrictionResponse  # noqa: Y015
 
 @_typing.final
+class GetReceiptRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Of the outcome: `token.seq` of the answer."""
+    idempotency_key: _builtins.str
+    """As it was sent; this also finds a request that was refused."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "request", b"request", "seq", b"seq"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "request", b"request", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["seq", "idempotency_key"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___GetReceiptRequest: _TypeAlias = GetReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetReceiptResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    receipt: _builtins.bytes
+    """A C2SP tlog-proof (docs/protocol.md, Receipts): checked with the log's public key alone. It holds the subject's token."""
+    seq: _builtins.int
+    """Place of the outcome."""
+    request_id: _builtins.bytes
+    """16 bytes: the reference of the request."""
+    def __init__(
+        self,
+        *,
+        receipt: _builtins.bytes = ...,
+        seq: _builtins.int = ...,
+        request_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "request_id", b"request_id", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
 class PublishPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -574,6 +628,7 @@ class GetFeedStatusResponse(_message.Message):
     CONNECTED_SIDECARS_FIELD_NUMBER: _builtins.int
     SIDECARS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    INTAKE_STOP_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     log_origin: _builtins.str
     log_size: _builtins.int
@@ -584,6 +639,10 @@ class GetFeedStatusResponse(_message.Message):
     @_builtins.property
     def sidecars(self) -> _containers.RepeatedCompositeFieldContainer[Global___SidecarProgress]:
         """Sidecar by sidecar: the size it last acknowledged."""
+
+    @_builtins.property
+    def intake_stop(self) -> Global___IntakeStop:
+        """Set while nothing is logged, because a sidecar holds entries that the log has lost."""
 
     def __init__(
         self,
@@ -596,14 +655,41 @@ class GetFeedStatusResponse(_message.Message):
         connected_sidecars: _builtins.int = ...,
         sidecars: _abc.Iterable[Global___SidecarProgress] | None = ...,
         version: _builtins.str = ...,
+        intake_stop: Global___IntakeStop | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intake_stop", b"intake_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_sidecars", b"connected_sidecars", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecars", b"sidecars", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_sidecars", b"connected_sidecars", "intake_stop", b"intake_stop", "log_origin", b"log_origin", "log_size", b"log_size", "policy_version", b"policy_version", "root_hash", b"root_hash", "sidecars", b"sidecars", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFeedStatusResponse: _TypeAlias = GetFeedStatusResponse  # noqa: Y015
+
+@_typing.final
+class IntakeStop(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_LOST_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_LOST_SEQ_FIELD_NUMBER: _builtins.int
+    SIDECAR_ID_FIELD_NUMBER: _builtins.int
+    first_lost_seq: _builtins.int
+    last_lost_seq: _builtins.int
+    sidecar_id: _builtins.str
+    """Which sidecar said so; empty where it said so to an earlier process."""
+    def __init__(
+        self,
+        *,
+        first_lost_seq: _builtins.int = ...,
+        last_lost_seq: _builtins.int = ...,
+        sidecar_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_lost_seq", b"first_lost_seq", "last_lost_seq", b"last_lost_seq", "sidecar_id", b"sidecar_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntakeStop: _TypeAlias = IntakeStop  # noqa: Y015
 
 @_typing.final
 class SidecarProgress(_message.Message):

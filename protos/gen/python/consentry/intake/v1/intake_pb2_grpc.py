@@ -64,6 +64,11 @@ class IntakeServiceStub:
                 request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionRequest.SerializeToString,
                 response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/consentry.intake.v1.IntakeService/GetReceipt',
+                request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
 
 
 class IntakeServiceServicer:
@@ -111,6 +116,13 @@ class IntakeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceipt(self, request, context):
+        """Proof that a request of this source is in the log; of another source's, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntakeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_IntakeServiceServicer_to_server(servicer, server):
                     servicer.RecordRestriction,
                     request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionRequest.FromString,
                     response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionResponse.SerializeToString,
+            ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptRequest.FromString,
+                    response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class IntakeService:
             '/consentry.intake.v1.IntakeService/RecordRestriction',
             consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionRequest.SerializeToString,
             consentry_dot_intake_dot_v1_dot_intake__pb2.RecordRestrictionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.intake.v1.IntakeService/GetReceipt',
+            consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptRequest.SerializeToString,
+            consentry_dot_intake_dot_v1_dot_intake__pb2.GetReceiptResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class IntakeServiceStub:
     """Age band and jurisdictions of a person."""
     RecordRestriction: _grpc.UnaryUnaryMultiCallable[_intake_pb2.RecordRestrictionRequest, _intake_pb2.RecordRestrictionResponse]
     """Restriction of processing (GDPR Art. 18)."""
+    GetReceipt: _grpc.UnaryUnaryMultiCallable[_intake_pb2.GetReceiptRequest, _intake_pb2.GetReceiptResponse]
+    """Proof that a request of this source is in the log; of another source's, NOT_FOUND."""
 
 @_typing.type_check_only
 class IntakeServiceAsyncStub(IntakeServiceStub):
@@ -62,6 +64,8 @@ class IntakeServiceAsyncStub(IntakeServiceStub):
     """Age band and jurisdictions of a person."""
     RecordRestriction: _aio.UnaryUnaryMultiCallable[_intake_pb2.RecordRestrictionRequest, _intake_pb2.RecordRestrictionResponse]  # type: ignore[assignment]
     """Restriction of processing (GDPR Art. 18)."""
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_intake_pb2.GetReceiptRequest, _intake_pb2.GetReceiptResponse]  # type: ignore[assignment]
+    """Proof that a request of this source is in the log; of another source's, NOT_FOUND."""
 
 class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -111,6 +115,14 @@ class IntakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_intake_pb2.RecordRestrictionResponse, _abc.Awaitable[_intake_pb2.RecordRestrictionResponse]]:
         """Restriction of processing (GDPR Art. 18)."""
+
+    @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _intake_pb2.GetReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.GetReceiptResponse, _abc.Awaitable[_intake_pb2.GetReceiptResponse]]:
+        """Proof that a request of this source is in the log; of another source's, NOT_FOUND."""
 
 def add_IntakeServiceServicer_to_server(servicer: IntakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
