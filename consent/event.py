@@ -161,6 +161,22 @@ class OverrideEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureEvent(Event):
+    """A person was erased: what stands under these tokens becomes a denial of everything, and these entries lose their payload.
+
+    Attributes:
+        tokens: All of the person's, sorted.
+        seqs: Of the entries whose payload is gone from here on, ascending.
+        occurred_at_ms: When it was asked for.
+    """
+
+    TYPE: ClassVar[EventType] = EventType.ERASURE
+    tokens: tuple[bytes, ...]
+    seqs: tuple[int, ...]
+    occurred_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyEpochEvent(Event):
     """Commits to the subject key of an epoch (`consent.key_ring.commit_key`)."""
 
@@ -234,6 +250,13 @@ class OpaqueEvent(Event):
     type_byte: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasedEvent(Event):
+    """Stands for an entry whose payload was erased: hashed by its commitment, and folded to nothing."""
+
+    type_byte: int
+
+
 RECEIPT = wire.record(
     Receipt,
     (
@@ -288,6 +311,11 @@ _FIELDS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
         ("occurred_at_ms", wire.TIME),
         ("purpose", wire.STRING),
         ("ground", wire.STRING),
+    ),
+    ErasureEvent: (
+        ("tokens", wire.sequence(wire.TOKEN)),
+        ("seqs", wire.long_sequence(wire.U64)),
+        ("occurred_at_ms", wire.TIME),
     ),
     KeyEpochEvent: (("epoch", wire.U64), ("key_commitment", wire.HASH)),
     EnrolEvent: (

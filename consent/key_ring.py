@@ -43,6 +43,11 @@ class KeyRing:
         """Whether the subject keys are those that a log commits to."""
         return tuple(commit_key(key) for key in self.subject_keys) == commitments
 
+    def fit(self, commitments: tuple[bytes, ...]) -> "KeyRing | None":
+        """The ring without the keys of epochs that a log has not come to; None where the others are not those that it commits to."""
+        fitting = KeyRing(self.subject_keys[: len(commitments)], self.audit_keys)
+        return fitting if fitting.matches(commitments) else None
+
     def audit_key(self, day: int) -> bytes | None:
         """The key of a day, or of the last day before it: a long outage must not end the record. None without any."""
         earlier = [(known, key) for known, key in self.audit_keys if known <= day]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from consent.event import (
     KNOWN_DIRECTIVE_FLAGS,
     DirectiveEvent,
+    ErasureEvent,
     Event,
     FactEvent,
     LinkEvent,
@@ -20,11 +21,14 @@ from consent.event import (
     UnlinkEvent,
 )
 from consent.vocabulary.directive import (
+    ANY,
     NO_FACTS,
     SUBJECT_PROOF,
+    Assurance,
     Directive,
     Facts,
     Kind,
+    Proof,
     known_age_band,
     known_proof,
 )
@@ -205,8 +209,21 @@ def fold_event(event: Event, seq: int, find: FindCluster, policy_drops: tuple[in
             return _change_member(
                 find, event.token, lambda m: replace(m, overrides=tuple(sorted({*m.overrides, override})))
             )
+        case ErasureEvent():
+            return _fold_erasure(event, seq, find)
         case _:
             return {}
+
+
+def _fold_erasure(event: ErasureEvent, seq: int, find: FindCluster) -> Changes:
+    """Whoever is erased becomes a tombstone: one denial of everything under each token, and nothing else.
+
+    It reaches every member of the clusters named, for what was known of one of them was known of all. The denial has the assurance of a
+    contact point, so that a person may come back by a double opt-in.
+    """
+    tombstone = Directive(seq, ANY, Kind.OPT_OUT, event.occurred_at_ms, Proof.NONE, Assurance.CONTACT_POINT)
+    members = {member.token for token in event.tokens for member in _find_or_start(find, token).members}
+    return {token: Cluster((Member(token, (tombstone,)),)) for token in members}
 
 
 _NOBODY = 0

@@ -91,6 +91,12 @@ class ArchiveWriteFailed(LogWriteFailed):
     reason = "ARCHIVE_WRITE_FAILED"
 
 
+class KeyEpochBegan(FeedError):
+    """A key epoch began between signing and logging. Expected, seldom: the same request again is signed anew."""
+
+    reason = "KEY_EPOCH_BEGAN"
+
+
 class OutcomeUnknown(LogStoreError):
     """A commit failed and the store cannot tell yet whether it happened: repeat the request with the same idempotency key."""
 
@@ -149,6 +155,18 @@ class EntryUnknown(FeedError):
     """There is no entry, or no tree, of this number."""
 
     reason = "ENTRY_UNKNOWN"
+
+
+class KeyEpochConflict(FeedError):
+    """The key epoch asked for is not the next one. Expected where somebody else was faster."""
+
+    reason = "KEY_EPOCH_CONFLICT"
+
+
+class SubjectKeyUnusable(FeedError):
+    """The key file of the next key epoch cannot be made or read; nothing changed."""
+
+    reason = "SUBJECT_KEY_UNUSABLE"
 
 
 class SidecarNotPermitted(FeedError):

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from consent.event import Event
+from consent.event import ErasedEvent, Event, parse_event
 from consent.eventlog.attestation import Attestation
 from consent.eventlog.keys import VerifierKey
-from consent.eventlog.merkle import Frontier
+from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
@@ -25,10 +25,11 @@ class StoredEntry:
     Attributes:
         seq: Its place, from 1.
         type_byte: Type of the event.
-        opening: 32 random bytes.
-        event_bytes: Canonical event bytes.
+        opening: 32 random bytes; empty once the payload was erased.
+        event_bytes: Canonical event bytes; empty once the payload was erased.
         traceparent: W3C trace context of the request, or empty.
         attestations: Signatures over the event beside it.
+        commitment: 32 bytes that the leaf is made of, where the payload was erased; empty otherwise.
     """
 
     seq: int
@@ -37,12 +38,33 @@ class StoredEntry:
     event_bytes: bytes
     traceparent: str = ""
     attestations: tuple[Attestation, ...] = ()
+    commitment: bytes = b""
 
     @property
     def size_bytes(self) -> int:
         """Bytes of what can be long, about; for bounds on memory and messages."""
         signatures = sum(_SIGNATURE_BYTES + _HASH_BYTES * len(each.audit_path) for each in self.attestations)
         return len(self.event_bytes) + signatures
+
+    @property
+    def leaf_hash(self) -> bytes:
+        """What the tree holds of it, 32 bytes."""
+        commitment = commit(self.opening, self.event_bytes) if self.event_bytes else self.commitment
+        return hash_leaf(leaf_data(self.type_byte, commitment))
+
+    def load_event(self) -> Event:
+        """Its event; an ErasedEvent once the payload was erased.
+
+        Raises:
+            MalformedEvent: The bytes are no event.
+        """
+        return parse_event(self.event_bytes) if self.event_bytes else ErasedEvent(origin="", type_byte=self.type_byte)
+
+
+def erase_payload(entry: StoredEntry) -> StoredEntry:
+    """What stays of an entry whose payload is taken away."""
+    commitment = commit(entry.opening, entry.event_bytes)
+    return StoredEntry(entry.seq, entry.type_byte, b"", b"", commitment=commitment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +76,15 @@ class FeedHead:
         checkpoint_note: Newest signed checkpoint for that size.
         checkpoint_time_ms: Unix ms of its cosignature.
         tenant: Policy and key commitments at that size.
+        last_erasure_seq: Of the newest ERASURE that this process has logged, 0 for none: older entries may have lost their payload with
+            it, and what was kept of them in memory is no longer to be used.
     """
 
     frontier: Frontier = field(default_factory=Frontier)
     checkpoint_note: bytes = b""
     checkpoint_time_ms: int = 0
     tenant: TenantState = EMPTY_TENANT
+    last_erasure_seq: int = 0
 
     @property
     def size(self) -> int:
@@ -142,8 +167,12 @@ class Log(Protocol):
         """
         ...
 
+    def lead_event(self, event: Event) -> Event:
+        """The event with its tokens led to the key epoch that the log is in."""
+        ...
+
     async def find_cluster(self, token: bytes) -> Cluster | None:
-        """What the log knows of a token, committed entries only."""
+        """What the log knows of a token of key epoch 0, in whatever epoch it is; committed entries only."""
         ...
 
     async def read_entries(self, from_seq: int, limit: int) -> Sequence[StoredEntry]:

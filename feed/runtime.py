@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from consent.authority import Authority
 from consent.eventlog.trust import Trust
-from consent.key_ring import commit_key
+from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
 from feed.audit import TrailMaker
 from feed.backup.losses import LossGuard
@@ -23,6 +23,7 @@ from feed.backup.opening import LogPlace, open_log
 from feed.backup.writing import write_backup
 from feed.config import FeedSettings
 from feed.enrolment import EnrolmentDesk
+from feed.erasure import Eraser
 from feed.grpc_api import (
     audit_service,
     backup_service,
@@ -30,6 +31,7 @@ from feed.grpc_api import (
     feed_service,
     intake_service,
     policy_service,
+    subject_service,
 )
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.roles import Role, RoleGuard
@@ -43,10 +45,11 @@ from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.receipts import ReceiptLog
-from feed.sequencer import Sequencer, SequencerLimits
+from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.enrolment_tokens import EnrolmentTokens
-from feed.signing.key_store import FeedKeys, load_keys
+from feed.signing.key_store import FeedKeys, load_keys, prepare_subject_key
 from feed.signing.log_signer import LogSigner
+from feed.signing.subject_keys import SubjectKeys
 from feed.snapshots import FileSnapshots
 from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
 from feed.witnessing import Witnessing
@@ -115,6 +118,7 @@ class _Parts:
     receipts: ReceiptIssuer
     backup: backup_service.BackupService
     audit: audit_service.AuditServicer
+    subjects: subject_service.SubjectService
 
 
 @asynccontextmanager
@@ -164,7 +168,7 @@ async def _open_log(
     opened = await open_log(place)
     stack.push_async_callback(opened.close)
     store = opened.store
-    log = _make_sequencer(settings, store, signer, keys, trust, clock)
+    log = _make_sequencer(settings, store, signer, place.subject_keys, trust, clock)
     # Closed after the log, so that the mark is that of the last entry.
     mark = MarkKeeper(place.marks, lambda: log.head).start()
     stack.push_async_callback(mark.close)
@@ -195,11 +199,16 @@ async def _open_log(
     stack.push_async_callback(witnessing.close)
     losses = LossGuard(log, place.losses, place.accepted_losses, proofs)
     await losses.load()
+
+    def key_ring() -> KeyRing:
+        ring = keys.key_ring(clock.now_ms() // MS_PER_DAY)
+        return replace(ring, subject_keys=place.subject_keys.begun(log.head.tenant))
+
     sources = feed_service.FeedSources(
         log=log,
         snapshots=snapshots,
         proofs=proofs,
-        key_ring=lambda: keys.key_ring(clock.now_ms() // MS_PER_DAY),
+        key_ring=key_ring,
         progress=progress,
         desk=desk,
         receipts=receipts,
@@ -212,7 +221,15 @@ async def _open_log(
     )
     trails = TrailMaker(log, store, proofs)
     audit = audit_service.AuditServicer(trails, log, store, desk, progress, clock, settings.origin)
-    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit)
+    subjects = subject_service.SubjectService(
+        log,
+        KeyEpochs(log, store, place.subject_keys, settings.origin),
+        Eraser(log, store, place.subject_keys, Publisher(log, clock, settings.origin), snapshots.discard),
+        Tokeniser((keys.subject_key,)),
+        origin=settings.origin,
+        source=ADMINISTRATOR.name,
+    )
+    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects)
 
 
 def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
@@ -227,22 +244,25 @@ def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:
         MarkFile(path.with_name(f"{path.name}.accepted"), keys.kek, identity.key_context, "accepted-loss"),
         identity,
         keys.kek,
+        SubjectKeys(
+            (keys.subject_key, *keys.later_subject_keys),
+            partial(prepare_subject_key, settings.event_log.keys_directory),
+        ),
     )
 
 
 def _make_sequencer(
-    settings: FeedSettings, store: SqliteLog, signer: LogSigner, keys: FeedKeys, trust: Trust, clock: Clock
+    settings: FeedSettings, store: SqliteLog, signer: LogSigner, subject_keys: SubjectKeys, trust: Trust, clock: Clock
 ) -> Sequencer:
     limits = SequencerLimits(
         resign_seconds=settings.event_log.resign_seconds, max_waiting_requests=settings.event_log.max_waiting_requests
     )
-    commitment = commit_key(keys.subject_key)
     return Sequencer(
         store,
         signer,
         clock,
         origin=settings.origin,
-        key_commitment=commitment,
+        subject_keys=subject_keys,
         authority=Authority(trust),
         limits=limits,
     )
@@ -258,6 +278,7 @@ def _make_listeners(
 ) -> list[_Listener]:
     log, losses = parts.log, parts.sources.losses
     publisher = Publisher(log, clock, settings.origin)
+    # Intake speaks of epoch 0, so that a repeated request is the same in any; the log leads tokens on.
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
     administration = policy_service.PolicyService(
@@ -295,6 +316,7 @@ def _make_listeners(
         policy_service.policy_handler(administration),
         intake(ADMINISTRATOR),
         backup_service.backup_handler(parts.backup),
+        subject_service.subject_handler(parts.subjects),
     )
 
     def register_administration(server: grpc.aio.Server) -> None:
@@ -312,6 +334,7 @@ def _make_listeners(
             backup_service.SERVICE_NAME,
             audit_service.SERVICE_NAME,
             enrolment_service.SERVICE_NAME,
+            subject_service.SERVICE_NAME,
         ),
         mode=0o600,
         reflect=settings.reflection,

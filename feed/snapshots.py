@@ -81,13 +81,22 @@ class FileSnapshots:
             LogStoreError, LogWriteFailed, ShuttingDown: It cannot be read, or the chunks or the entry cannot be written.
         """
         newest = self._newest
-        if newest is not None and self._sequencer.head.size - newest.size <= self._max_lag_entries:
+        head = self._sequencer.head
+        # One from before an erasure would still hold who was erased.
+        oldest_size = max(head.size - self._max_lag_entries, head.last_erasure_seq)
+        if newest is not None and newest.size >= oldest_size:
             return newest
         if self._making is None:
             # One for all who ask, and nobody's going away stops it.
             self._making = asyncio.create_task(self._make())
             self._making.add_done_callback(self._finish_making)
         return await asyncio.shield(self._making)
+
+    def discard(self) -> None:
+        """Let go of what is kept, since somebody in it was erased; one that is being sent or made goes when that has ended."""
+        replaced, self._newest = self._newest, None
+        if replaced is not None:
+            self._drop(replaced)
 
     async def chunks(self, snapshot: Snapshot) -> AsyncIterator[bytes]:
         """Runs of canonical cluster records, at most 1 MiB each unless a single record is larger.

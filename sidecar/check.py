@@ -78,11 +78,12 @@ class Caller:
 
 
 class Identifier(NamedTuple):
-    """One name of a person: namespace and value, or a ready token."""
+    """One name of a person: namespace and value, or a ready token of a key epoch."""
 
     namespace: str
     value: str
     token: bytes = b""
+    key_epoch: int = 0
 
     def __repr__(self) -> str:
         """The namespace alone: identifiers must not reach logs."""
@@ -327,11 +328,11 @@ class Keys:
         """
         tokens = []
         try:
-            for namespace, value, token in identifiers:
+            for namespace, value, token, key_epoch in identifiers:
                 if token:
                     if not may_use_tokens or len(token) != TOKEN_BYTES or namespace or value:
                         return None
-                    tokens.append(token)
+                    tokens.append(token if self._tokeniser is None else self._tokeniser.lead(token, key_epoch))
                 elif self._tokeniser is not None:
                     tokens.append(self._tokeniser.token(namespace, value))
                 else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from consent.event import Event
+from consent.event import FIRST_INFORMATIVE_TYPE, Event
 from consent.eventlog.acknowledgement import Receipt
 from consent.eventlog.attestation import Attestation
 from consent.eventlog.merkle import Frontier
@@ -59,11 +59,16 @@ EMPTY_HEAD = LogHead(Frontier())
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event at its place in the log, with its canonical bytes."""
+    """An event at its place in the log, with its canonical bytes; an `ErasedEvent` has none."""
 
     seq: int
     event: Event
     event_bytes: bytes
+
+    @property
+    def changes_answers(self) -> bool:
+        """Whether it is folded."""
+        return bool(self.event_bytes) and self.event_bytes[1] < FIRST_INFORMATIVE_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +149,25 @@ class Cache(Protocol):
         """The cluster of a token; memory only."""
         ...
 
-    async def apply(self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE) -> None:
+    async def apply(
+        self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE, key_ring: KeyRing | None = None
+    ) -> None:
         """Keep a batch durably, with what it changes about the outbox, then put it in force.
 
         Raises CacheWriteFailed with nothing changed.
+
+        Args:
+            batch: Follows what is held.
+            change: To the outbox.
+            key_ring: For the head after the batch, where a key epoch begins in it: all that is held changes to the new tokens, in one
+                step with the ring.
         """
         ...
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE) -> None:
-        """Replace everything held. Raises CacheWriteFailed with nothing changed."""
+    async def load_snapshot(
+        self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE, key_ring: KeyRing | None = None
+    ) -> None:
+        """Replace everything held, the keys too where a ring is given. Raises CacheWriteFailed with nothing changed."""
         ...
 
     @property
@@ -260,15 +275,17 @@ class WireEntry:
 
     Attributes:
         type_byte: As stated beside the payload.
-        opening: 32 bytes.
-        event_bytes: Canonical event bytes.
+        opening: 32 bytes; empty once the payload was erased.
+        event_bytes: Canonical event bytes; empty once the payload was erased.
         attestations: Signatures beside it.
+        commitment: 32 bytes, for an entry without payload only.
     """
 
     type_byte: int
     opening: bytes
     event_bytes: bytes
     attestations: tuple[Attestation, ...] = ()
+    commitment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

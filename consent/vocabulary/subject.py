@@ -86,6 +86,27 @@ def _normalise_phone(text: str) -> str:
     return digits
 
 
+class Rekeyer:
+    """Leads tokens from one key epoch to the next, without any identifier.
+
+    Args:
+        epoch_key: 32-byte key of the epoch that they are led to, from 1 on.
+    """
+
+    __slots__ = ("_base",)
+
+    def __init__(self, epoch_key: bytes) -> None:
+        if len(epoch_key) != KEY_BYTES:
+            raise ValueError(f"epoch_key: {KEY_BYTES} bytes")
+        self._base = hashlib.blake2b(digest_size=TOKEN_BYTES, key=bytes(epoch_key), person=_PERSON_EPOCH)
+
+    def rekey(self, token: bytes) -> bytes:
+        """The 16-byte token that stands for the same identifier in the next epoch."""
+        state = self._base.copy()
+        state.update(token)
+        return state.digest()
+
+
 class Tokeniser:
     """Makes the tokens of one tenant: keyed BLAKE2b-128, re-keyed once per key epoch.
 
@@ -100,9 +121,7 @@ class Tokeniser:
         if not epoch_keys or any(len(key) != KEY_BYTES for key in epoch_keys):
             raise ValueError("epoch_keys: at least one key, each of 32 bytes")
         self._base = hashlib.blake2b(digest_size=TOKEN_BYTES, key=bytes(epoch_keys[0]), person=_PERSON_TOKEN)
-        self._later = tuple(
-            hashlib.blake2b(digest_size=TOKEN_BYTES, key=bytes(key), person=_PERSON_EPOCH) for key in epoch_keys[1:]
-        )
+        self._later = tuple(map(Rekeyer, epoch_keys[1:]))
 
     @property
     def epoch(self) -> int:
@@ -115,15 +134,31 @@ class Tokeniser:
         Raises:
             InvalidIdentifier: As `normalise`.
         """
+        token = self.first_token(namespace, value)
+        return self.lead(token) if self._later else token
+
+    def first_token(self, namespace: str, value: str) -> bytes:
+        """The 16-byte token of an identifier in epoch 0: the same for as long as there is a log.
+
+        Raises:
+            InvalidIdentifier: As `normalise`.
+        """
         normal = normalise(namespace, value)
         name = namespace.encode("ascii")
         state = self._base.copy()
         state.update(bytes((NORMALISATION_VERSION, len(name))) + name + normal.encode("utf-8"))
-        token = state.digest()
-        for keyed in self._later:
-            following = keyed.copy()
-            following.update(token)
-            token = following.digest()
+        return state.digest()
+
+    def lead(self, token: bytes, epoch: int = 0) -> bytes:
+        """The token of the newest epoch for one of an older epoch.
+
+        Raises:
+            InvalidIdentifier: The epoch has not begun.
+        """
+        if not 0 <= epoch <= self.epoch:
+            raise InvalidIdentifier("identifier.key_epoch has not begun")
+        for rekeyer in self._later[epoch:]:
+            token = rekeyer.rekey(token)
         return token
 
 

@@ -2,15 +2,16 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from consent.event import DirectiveEvent, Event, parse_event
+from consent.event import DirectiveEvent, Event
 from consent.eventlog.merkle import Frontier
 from consent.state_record import parse_cluster
+from consent.tenant_state import TenantState
 from consent.vocabulary.directive import Kind
-from feed.backup.reading import Progress, leaf_hash_of, no_progress
+from feed.backup.reading import Progress, no_progress
 from feed.backup.restoring import RestoreSource, restore
 from feed.errors import CorruptLog
 from feed.log_store.high_water import Mark
@@ -18,6 +19,7 @@ from feed.log_store.port import EMPTY_STATE_SUM, StoredHead
 from feed.log_store.sqlite import SqliteLog
 from feed.log_store.state_sum import add_records
 from feed.ports import StoredEntry
+from feed.signing.subject_keys import SubjectKeys
 
 _PAGE: Final = 1_000
 _EVERY_PURPOSE: Final = "*"
@@ -61,6 +63,7 @@ async def drill(source: RestoreSource, mark: Mark | None, progress: Progress = n
             head = await store.load_head()
             await verify_state(store, head)
             denials = await _verify_entries(store, head, verified.base_size, progress)
+            denials = [(seq, _lead(event, source.subject_keys, head.tenant)) for seq, event in denials]
             missing = await _find_missing(store, denials)
             return DrillReport(
                 size=head.size,
@@ -103,7 +106,7 @@ async def _verify_entries(
         if not page:
             raise CorruptLog(f"entry {frontier.size + 1} is missing")
         for entry in page:
-            frontier.append(leaf_hash_of(entry))
+            frontier.append(entry.leaf_hash)
         denials += _denials(page, backup_size)
         progress("check", frontier.size, head.size)
     if frontier != head.frontier:
@@ -112,10 +115,13 @@ async def _verify_entries(
 
 
 def _denials(page: Sequence[StoredEntry], backup_size: int) -> list[tuple[int, DirectiveEvent]]:
-    events: list[tuple[int, Event]] = [
-        (entry.seq, parse_event(entry.event_bytes)) for entry in page if entry.seq > backup_size
-    ]
+    events: list[tuple[int, Event]] = [(entry.seq, entry.load_event()) for entry in page if entry.seq > backup_size]
     return [(seq, event) for seq, event in events if isinstance(event, DirectiveEvent) and event.kind != Kind.GRANT]
+
+
+def _lead(event: DirectiveEvent, subject_keys: SubjectKeys, tenant: TenantState) -> DirectiveEvent:
+    """The denial under the token of the key epoch that the log is in."""
+    return replace(event, token=subject_keys.lead_token(event.token, tenant, event.key_epoch))
 
 
 async def _find_missing(store: SqliteLog, denials: Sequence[tuple[int, DirectiveEvent]]) -> list[int]:

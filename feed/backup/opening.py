@@ -17,6 +17,7 @@ from feed.log_store.port import StoredHead
 from feed.log_store.sqlite import DATABASE_NAME, SqliteLog
 from feed.log_store.tree import LogTree
 from feed.ports import FeedHead
+from feed.signing.subject_keys import SubjectKeys
 
 _LOGGER: Final = logging.getLogger(__name__)
 _WHAT_TO_DO: Final = "see `consentry-feed restore --help`; nothing was changed"
@@ -34,6 +35,7 @@ class LogPlace:
         accepted_losses: Up to where an operator has accepted that.
         identity: Whose log it must be.
         kek: 32 bytes.
+        subject_keys: Of its key epochs.
     """
 
     directory: Path
@@ -43,6 +45,7 @@ class LogPlace:
     accepted_losses: MarkFile
     identity: LogIdentity
     kek: bytes
+    subject_keys: SubjectKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ async def open_log(place: LogPlace) -> OpenedLog:
         # 2. The archive first: the batch that a crash has kept from being committed may be what the mark speaks of.
         if place.archive_directory is not None:
             archive = Archive.open(place.archive_directory, place.identity, place.kek, store.wrapped_index_key)
-            head = await _join_archive(store, head, archive)
+            head = await _join_archive(store, head, archive, place.subject_keys)
         # 3. Nothing is behind the mark, and nothing else is in its place.
         await verify_mark(store, head, mark)
         if mark is None:
@@ -114,7 +117,7 @@ async def verify_mark(store: SqliteLog, head: StoredHead, mark: Mark | None) -> 
         raise LogRolledBack(f"the database holds other entries than the log had at {mark.size}; {_WHAT_TO_DO}")
 
 
-async def _join_archive(store: SqliteLog, head: StoredHead, archive: Archive) -> StoredHead:
+async def _join_archive(store: SqliteLog, head: StoredHead, archive: Archive, subject_keys: SubjectKeys) -> StoredHead:
     """Make archive and database end with the same entry; returns the head."""
     end = archive.end
     if end is not None and end.checkpoint.size > head.size:
@@ -123,11 +126,13 @@ async def _join_archive(store: SqliteLog, head: StoredHead, archive: Archive) ->
                 f"the database holds {head.size} entries, the archive {end.checkpoint.size}; {_WHAT_TO_DO}"
             )
         # Nobody was told anything of this batch, and it may be logged: a request that is repeated finds it.
-        head = await replay_frame(store, head, end.frame)
+        head = await replay_frame(store, head, end.frame, subject_keys)
         _LOGGER.warning(
             "a batch of the archive was committed that a crash had kept from it: entries up to %d", head.size
         )
         head = await store.load_head()
+        # What an ERASURE has taken away is not left in the write-ahead log.
+        await store.settle()
     if end is not None and await _root_hash(store, head, end.checkpoint.size) != end.checkpoint.root_hash:
         raise CorruptArchive("the archive holds other entries than the database")
     if archive.size < head.size:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from consent.eventlog.merkle import EMPTY_ROOT_HASH, Frontier, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import EMPTY_ROOT_HASH, Frontier
+from feed.backup.missing_payloads import MissingPayloads
 from feed.errors import CorruptArchive, CorruptLog
 from feed.log_store.high_water import Mark
 from feed.log_store.identity import LogIdentity
 from feed.log_store.segments import Frame, SegmentHead, SegmentReader
 from feed.log_store.verification import verify_stored_note
-from feed.ports import StoredEntry
 
 Progress = Callable[[str, int, int], None]
 """Is told the name of a step, how much of it is done, and how much there is (0: not known)."""
@@ -102,27 +102,32 @@ class LogSegments:
             progress: Is told how far it is.
 
         Raises:
-            CorruptArchive: The entries are not what was signed, there is no checkpoint, or the mark's entries are other ones.
+            CorruptArchive: The entries are not what was signed, one lacks its payload without an ERASURE, there is no checkpoint, or
+                the mark's entries are other ones.
             ForeignLog: Signed by somebody else.
         """
         self.head()
         frontier = Frontier()
         verified: VerifiedLog | None = None
         candidate: tuple[Frame, Frontier] | None = None
+        missing, missing_seq, missing_at_end = MissingPayloads(), 0, 0
         for frame, is_last in self.frames():
             for entry in frame.entries:
-                frontier.append(leaf_hash_of(entry))
+                frontier.append(entry.leaf_hash)
+                missing.take(entry)
                 if mark is not None and frontier.size == mark.size:
                     _verify_mark(mark, frontier)
                 if frontier.size % _PROGRESS_ENTRIES == 0:
                     progress("verify", frontier.size, 0)
             if frame.checkpoint_note:
-                candidate = frame, frontier.copy()
+                candidate, missing_seq = (frame, frontier.copy()), missing.first_seq
             if is_last and candidate is not None:
                 base_size = verified.base_size if verified is not None else candidate[1].size
-                verified = self._verify_checkpoint(*candidate, base_size)
+                verified, missing_at_end = self._verify_checkpoint(*candidate, base_size), missing_seq
         if verified is None:
             raise CorruptArchive("no signed checkpoint: the backup was not written to its end")
+        if missing_at_end:
+            raise CorruptArchive(f"entry {missing_at_end} has no payload, and no later ERASURE names it")
         progress("verify", verified.size, verified.size)
         return verified
 
@@ -139,11 +144,6 @@ class LogSegments:
 
     def _open(self, path: Path) -> SegmentReader:
         return SegmentReader.open(path, self._identity.origin, self._identity.tenant, self._kek)
-
-
-def leaf_hash_of(entry: StoredEntry) -> bytes:
-    """What the tree holds of an entry, 32 bytes."""
-    return hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
 
 
 def _without(frame: Frame, size: int, base: int) -> Frame:

@@ -14,6 +14,7 @@ from feed.log_store.archive import list_segments
 from feed.log_store.high_water import Mark
 from feed.log_store.identity import LogIdentity
 from feed.log_store.sqlite import SqliteLog
+from feed.signing.subject_keys import SubjectKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class RestoreSource:
         archive_directory: Of the archive; None where there is none, or none is left.
         identity: Whose log it must be.
         kek: 32 bytes.
+        subject_keys: Of its key epochs: the state is put under each new one where the log was.
     """
 
     backup: Path | None
     archive_directory: Path | None
     identity: LogIdentity
     kek: bytes
+    subject_keys: SubjectKeys
 
     def segments(self) -> LogSegments:
         """All of them, in their order."""
@@ -73,7 +76,7 @@ async def restore(
         try:
             stored = await store.load_head()
             for frame in join_frames((frame for frame, _ in segments.frames()), verified.size):
-                stored = await replay_frame(store, stored, frame)
+                stored = await replay_frame(store, stored, frame, source.subject_keys)
                 progress("replay", stored.size, verified.size)
             # 3. What was written is read again.
             stored = await store.load_head()

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from feed.errors import CorruptLog
+from feed.backup.missing_payloads import MissingPayloads
+from feed.errors import BackupFailed, CorruptLog
 from feed.log_store.archive import Archive
 from feed.log_store.identity import LogIdentity
 from feed.log_store.port import LogStore, StoredHead
@@ -19,9 +20,10 @@ async def write_backup(
 ) -> AsyncIterator[tuple[bytes, int]]:
     """The bytes of a backup of the log at `head`, piece by piece, each with the entries written so far.
 
-    The log may grow meanwhile: entries and answers are never changed, and later ones are left out.
+    The log may grow meanwhile: later entries and answers are left out, and nothing else changes them but an erasure.
 
     Raises:
+        BackupFailed: A person was erased meanwhile; what was written so far is no backup.
         LogStoreError: The log cannot be read.
     """
     segment = SegmentFormat(identity.origin, identity.tenant, kek, store.wrapped_index_key, 1)
@@ -46,13 +48,18 @@ async def copy_entries(store: LogStore, head: StoredHead, archive: Archive) -> N
 
 async def _frames(store: LogStore, from_seq: int, head: FeedHead) -> AsyncIterator[Frame]:
     """Entries, then their answers, then the checkpoint: without it nothing before it counts."""
-    seq = from_seq
+    seq, missing = from_seq, MissingPayloads()
     while seq <= head.size:
         entries = await store.read_entries(seq, min(_PAGE, head.size + 1 - seq))
         if not entries:
             raise CorruptLog(f"entry {seq} is missing")
+        for entry in entries:
+            missing.take(entry)
         yield Frame(seq, entries)
         seq += len(entries)
+    if missing.first_seq:
+        # The ERASURE is behind this head: restored up to here, the log would have lost an opt-out.
+        raise BackupFailed("a person was erased while the log was read; write it again")
     after = b""
     while page := await store.read_requests(after, _PAGE):
         after = page[-1][0]

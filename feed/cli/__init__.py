@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from feed.cli.backup import accept_log, backup, drill, restore, resume_intake
+from feed.cli.erase import erase
 from feed.cli.imports import import_file
 from feed.cli.keys import keys_app
 from feed.cli.policy import policy_app
@@ -13,6 +14,7 @@ from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
 from feed.cli.sidecars import fleet, sidecars_app
+from feed.cli.subject_key import rotate_subject_key
 from feed.cli.trail import trail, verify_trail
 
 app = typer.Typer(
@@ -36,6 +38,8 @@ app.command()(fleet)
 app.command()(trail)
 app.command("verify-trail")(verify_trail)
 app.add_typer(sidecars_app, name="sidecars")
+app.command()(erase)
+app.command("rotate-subject-key")(rotate_subject_key)
 app.add_typer(keys_app, name="keys")
 app.command()(backup)
 app.command()(restore)

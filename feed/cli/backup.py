@@ -200,7 +200,7 @@ def _place(config: Path | None) -> "LogPlace":
 def _source(place: "LogPlace", backup_file: Path | None, archive: Path | None) -> "RestoreSource":
     from feed.backup.restoring import RestoreSource
 
-    return RestoreSource(backup_file, archive or place.archive_directory, place.identity, place.kek)
+    return RestoreSource(backup_file, archive or place.archive_directory, place.identity, place.kek, place.subject_keys)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ def encode_entry(entry: StoredEntry) -> event_pb2.Entry:
         event_bytes=entry.event_bytes,
         traceparent=entry.traceparent,
         attestations=[encode_attestation(attestation) for attestation in entry.attestations],
+        commitment=entry.commitment,
     )
 
 

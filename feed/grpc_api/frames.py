@@ -29,6 +29,7 @@ class FrameCache:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._frames: OrderedDict[_Place, asyncio.Task[feed_pb2.SubscribeResponse]] = OrderedDict()
+        self._last_erasure_seq = 0
 
     async def frame(self, from_seq: int, target: FeedHead) -> feed_pb2.SubscribeResponse:
         """The frame that begins with `from_seq`, on the way to a head that the log has reached.
@@ -39,6 +40,9 @@ class FrameCache:
         Raises:
             CorruptLog, LogStoreError: The entries cannot be read.
         """
+        if self._log.head.last_erasure_seq != self._last_erasure_seq:
+            self._last_erasure_seq = self._log.head.last_erasure_seq
+            self._frames.clear()
         aligned_end = (from_seq + MAX_FRAME_ENTRIES - 1) // MAX_FRAME_ENTRIES * MAX_FRAME_ENTRIES
         last_seq = min(aligned_end, target.size)
         note = target.checkpoint_note if last_seq == target.size else b""

@@ -114,7 +114,9 @@ def format_restriction_request(request: RecordRestriction) -> bytes:
 
 
 def _make_identifier(subject: Subject) -> event_pb2.Identifier:
-    return event_pb2.Identifier(namespace=subject.namespace, value=subject.value, token=subject.token)
+    return event_pb2.Identifier(
+        namespace=subject.namespace, value=subject.value, token=subject.token, key_epoch=subject.key_epoch
+    )
 
 
 def parse_receipt(response_bytes: bytes) -> Receipt:

@@ -95,7 +95,7 @@ def _read_directive(message: intake_pb2.RecordDirectiveRequest, *, is_newer: boo
     is_grant = directive.kind == event_pb2.DIRECTIVE_KIND_GRANT
     return RecordDirective(
         idempotency_key=message.idempotency_key,
-        subject=_read_subject(directive.identifier),
+        subject=read_subject(directive.identifier),
         purpose=directive.purpose,
         kind=directive.kind,
         proof=directive.proof - 1,
@@ -119,8 +119,8 @@ def parse_link_request(message_bytes: bytes) -> RecordLink:
     message = decode_message(intake_pb2.RecordLinkRequest, message_bytes, MAX_MESSAGE_BYTES)
     return RecordLink(
         idempotency_key=message.idempotency_key,
-        left=_read_subject(message.left),
-        right=_read_subject(message.right),
+        left=read_subject(message.left),
+        right=read_subject(message.right),
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
         evidence_digest=message.evidence_digest,
@@ -133,8 +133,8 @@ def parse_unlink_request(message_bytes: bytes) -> RecordUnlink:
     message = decode_message(intake_pb2.RecordUnlinkRequest, message_bytes, MAX_MESSAGE_BYTES)
     return RecordUnlink(
         idempotency_key=message.idempotency_key,
-        left=_read_subject(message.left),
-        right=_read_subject(message.right),
+        left=read_subject(message.left),
+        right=read_subject(message.right),
         occurred_at_ms=message.occurred_at_ms,
     )
 
@@ -144,7 +144,7 @@ def parse_fact_request(message_bytes: bytes) -> RecordFact:
     message = decode_message(intake_pb2.RecordFactRequest, message_bytes, MAX_MESSAGE_BYTES)
     return RecordFact(
         idempotency_key=message.idempotency_key,
-        subject=_read_subject(message.identifier),
+        subject=read_subject(message.identifier),
         age_band=message.age_band,
         jurisdictions=tuple(message.jurisdictions),
         proof=message.proof - 1,
@@ -159,7 +159,7 @@ def parse_restriction_request(message_bytes: bytes) -> RecordRestriction:
     message = decode_message(intake_pb2.RecordRestrictionRequest, message_bytes, MAX_MESSAGE_BYTES)
     return RecordRestriction(
         idempotency_key=message.idempotency_key,
-        subject=_read_subject(message.identifier),
+        subject=read_subject(message.identifier),
         restricted=message.restricted,
         proof=message.proof - 1,
         occurred_at_ms=message.occurred_at_ms,
@@ -192,8 +192,9 @@ def format_receipt_answer(issued: IssuedReceipt) -> bytes:
     ).SerializeToString()
 
 
-def _read_subject(message: event_pb2.Identifier) -> Subject:
-    return Subject(message.namespace, message.value, message.token)
+def read_subject(message: event_pb2.Identifier) -> Subject:
+    """One way to name a person, unchecked."""
+    return Subject(message.namespace, message.value, message.token, message.key_epoch)
 
 
 _Response = (

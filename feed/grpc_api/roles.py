@@ -62,6 +62,9 @@ PERMISSIONS: Final[Mapping[str, AbstractSet[Role]]] = MappingProxyType(
         "consentry.intake.v1.PolicyService/PublishPolicy": _ADMINISTRATOR,
         "consentry.intake.v1.PolicyService/GetPolicy": _ADMINISTRATOR,
         "consentry.intake.v1.PolicyService/GetFeedStatus": _ADMINISTRATOR,
+        "consentry.intake.v1.SubjectService/GetKeyEpoch": _ADMINISTRATOR,
+        "consentry.intake.v1.SubjectService/BeginKeyEpoch": _ADMINISTRATOR,
+        "consentry.intake.v1.SubjectService/EraseSubject": _ADMINISTRATOR,
         "consentry.intake.v1.BackupService/BackUpLog": _ADMINISTRATOR,
         "consentry.intake.v1.BackupService/ResumeIntake": _ADMINISTRATOR,
         # Only where `reflection` is on.

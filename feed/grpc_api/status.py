@@ -40,6 +40,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         PolicyError: StatusCode.INVALID_ARGUMENT,
         MalformedMessage: StatusCode.INVALID_ARGUMENT,
         # The log's state forbids it: somebody must change something first.
+        errors.SubjectKeyUnusable: StatusCode.FAILED_PRECONDITION,
         errors.NoPolicy: StatusCode.FAILED_PRECONDITION,
         errors.ClusterTooLarge: StatusCode.FAILED_PRECONDITION,
         errors.BackupFailed: StatusCode.FAILED_PRECONDITION,
@@ -49,11 +50,13 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.AckRootMismatch: StatusCode.FAILED_PRECONDITION,
         # Somebody else was faster: read again and decide anew.
         errors.PolicyConflict: StatusCode.ABORTED,
+        errors.KeyEpochConflict: StatusCode.ABORTED,
         # For now: the same request may pass later.
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,
         errors.LogWriteFailed: StatusCode.UNAVAILABLE,
         errors.ArchiveWriteFailed: StatusCode.UNAVAILABLE,
+        errors.KeyEpochBegan: StatusCode.UNAVAILABLE,
         errors.OutcomeUnknown: StatusCode.UNAVAILABLE,
         errors.LogStoreError: StatusCode.UNAVAILABLE,
         # The feed's own data are wrong.

@@ -62,14 +62,14 @@ class ReceiptIssuer:
             seq: Of the outcome, as the answer to the request had it.
 
         Raises:
-            EntryUnknown: There is no such outcome, or it is another source's.
+            EntryUnknown: There is no such outcome, it is another source's, or its payload was erased.
         """
         # The checkpoint is for exactly this size, and entries are committed with it: what it does not cover yet does not exist.
         head = self._log.head
         if not 1 <= seq <= head.size:
             raise EntryUnknown(f"seq: {_UNKNOWN}")
         (entry,) = await self._log.read_entries(seq, 1)
-        if entry.type_byte not in OUTCOME_TYPES:
+        if entry.type_byte not in OUTCOME_TYPES or not entry.event_bytes:
             raise EntryUnknown(f"seq: {_UNKNOWN}")
         event = parse_event(entry.event_bytes)
         if event.source != source.name:

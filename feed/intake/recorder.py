@@ -169,15 +169,18 @@ class Recorder:
         made = [draft for draft in drafts if isinstance(draft.outcome, Statement)]
         statements = [draft.outcome for draft in made if isinstance(draft.outcome, Statement)]
         now_ms = max((draft.arrival.received_at_ms for draft in made), default=0)
-        signed = iter(attest_statements(source, statements, self.origin, now_ms))
+        # What is signed is what is logged: with tokens of the log's key epoch.
+        led = [Statement(self._log.lead_event(event), evidence_digest) for event, evidence_digest in statements]
+        signed = zip(led, attest_statements(source, led, self.origin, now_ms), strict=True)
         return [
-            replace(draft, attestations=next(signed)) if isinstance(draft.outcome, Statement) else draft
+            _with_signatures(draft, *next(signed)) if isinstance(draft.outcome, Statement) else draft
             for draft in drafts
         ]
 
     async def _conclude(self, draft: "_Draft") -> Accepted:
         if isinstance(draft.outcome, Statement):
-            return await self._publisher.publish(draft.arrival, draft.outcome.event, draft.key, draft.attestations)
+            event = draft.logged or draft.outcome.event
+            return await self._publisher.publish(draft.arrival, event, draft.key, draft.attestations)
         return await self._publisher.reject(draft.arrival, draft.outcome, draft.key)
 
     async def _conclude_directive(self, source: Source, draft: "_Draft") -> Accepted:
@@ -213,6 +216,11 @@ class _Draft:
     key: IdempotencyKey
     outcome: Statement | FeedError | ConsentError
     attestations: tuple[Attestation, ...] = ()
+    logged: Event | None = None
+
+
+def _with_signatures(draft: _Draft, statement: Statement, attestations: tuple[Attestation, ...]) -> _Draft:
+    return replace(draft, attestations=attestations, logged=statement.event)
 
 
 def _draft(

@@ -20,11 +20,13 @@ class Subject:
         namespace: Such as `email`.
         value: As the source has it.
         token: 16 bytes, or empty.
+        key_epoch: Of the token.
     """
 
     namespace: str = ""
     value: str = ""
     token: bytes = b""
+    key_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -54,4 +54,8 @@ def _check_token(subject: Subject, field: str) -> ResolvedSubject:
         return ResolvedSubject(b"", InvalidIdentifier(f"{field}: a token and an identifier exclude each other"))
     if len(subject.token) != TOKEN_BYTES:
         return ResolvedSubject(b"", InvalidIdentifier(f"{field}.token must have {TOKEN_BYTES} bytes"))
+    if subject.key_epoch:
+        return ResolvedSubject(
+            b"", InvalidIdentifier(f"{field}.key_epoch must be 0: intake takes tokens of that epoch")
+        )
     return ResolvedSubject(subject.token)

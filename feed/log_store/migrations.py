@@ -12,7 +12,7 @@ APPLICATION_ID: Final = 0x436F6E73
 
 #: One step for each schema version, statement by statement; a step that was released is never changed.
 #:
-#: * `entry.sealed`: opening, traceparent, signatures and event bytes; an erasure takes it away and leaves the row.
+#: * `entry.sealed`: opening, traceparent, signatures and event bytes; after an erasure, the commitment to them alone.
 #: * `node.position`: a node's in-order number, so that a growing tree only appends (`feed.log_store.tree`).
 #: * `cluster`: one row for each person; `member` leads from every further token of a linked person to that row. Both are found by
 #:   keyed hashes of tokens (`feed.log_store.rows`).

@@ -1,11 +1,12 @@
 """What the sequencer, the snapshots and the proofs expect of a store, whatever keeps it."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from consent.eventlog.merkle import Frontier, Node
 from consent.tenant_state import EMPTY_TENANT, TenantState
+from consent.vocabulary.subject import Rekeyer
 from feed.ports import Accepted, StoredEntry
 
 EMPTY_STATE_SUM = bytes(32)
@@ -82,6 +83,8 @@ class Batch:
         changes: To the folded state.
         requests: Those with an idempotency key.
         replayed_requests: The same of a log that is restored, by the hash of their names: nobody knows the names any more.
+        takes_staged_state: What `LogStore.stage_rekeyed` made takes the place of the whole folded state.
+        erased: Entries from before, with their payload, of which only type and commitment stay.
     """
 
     before: StoredHead
@@ -91,6 +94,18 @@ class Batch:
     changes: ClusterChanges = field(default_factory=ClusterChanges)
     requests: Mapping[RequestName, LoggedRequest] = field(default_factory=dict)
     replayed_requests: Mapping[bytes, LoggedRequest] = field(default_factory=dict)
+    takes_staged_state: bool = False
+    erased: Sequence[StoredEntry] = ()
+
+    def with_change(self, staged_state_sum: bytes, erased: Sequence[StoredEntry]) -> "Batch":
+        """The batch with what it changes beyond its events.
+
+        Args:
+            staged_state_sum: Of the staged state that takes the place of the one in force; empty for none.
+            erased: As the attribute.
+        """
+        head = replace(self.head, state_sum=staged_state_sum) if staged_state_sum else self.head
+        return replace(self, head=head, takes_staged_state=bool(staged_state_sum), erased=erased)
 
 
 class ClusterRow(NamedTuple):
@@ -166,6 +181,21 @@ class LogStore(Protocol):
 
         Raises:
             LogWriteFailed: All of it is there or nothing; `load_head` tells.
+        """
+        ...
+
+    async def stage_rekeyed(self, before: StoredHead, rekeyer: Rekeyer) -> bytes:
+        """Write the folded state in the next key epoch beside the one in force, which stays as it is; returns its sum, 32 bytes.
+
+        Nothing may be committed meanwhile. A crash leaves rows that mean nothing and are removed by the next open.
+
+        Args:
+            before: The head that the state in force is the fold of.
+            rekeyer: Of the next epoch's key.
+
+        Raises:
+            CorruptLog: The stored state is not the fold of the log.
+            LogWriteFailed: Nothing is staged.
         """
         ...
 

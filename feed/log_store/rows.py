@@ -127,7 +127,12 @@ class RowCodec:
 
 
 def format_payload(entry: StoredEntry) -> bytes:
-    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, signatures if there are any, event bytes."""
+    """What is sealed of an entry: 32 bytes of opening, u8 length and traceparent, signatures if there are any, event bytes.
+
+    Of one whose payload was erased: its commitment in the opening's place, and neither trace context nor event bytes.
+    """
+    if not entry.event_bytes:
+        return _PAYLOAD.pack(entry.commitment, 0)
     # Longer ones are not W3C's; the trace context is no part of what is hashed, so leaving one out changes nothing.
     traceparent = entry.traceparent.encode("ascii", "replace")
     if len(traceparent) > _MAX_TRACEPARENT_BYTES:
@@ -144,6 +149,8 @@ def parse_payload(seq: int, type_byte: int, payload: bytes) -> StoredEntry:
     """The entry of a `format_payload` that was authentic; raises CorruptLog."""
     opening, length = _PAYLOAD.unpack_from(payload)
     start = _PAYLOAD.size
+    if start == len(payload):
+        return StoredEntry(seq, type_byte, b"", b"", commitment=opening)
     end = start + (length & ~_HAS_ATTESTATIONS)
     traceparent = payload[start:end].decode("ascii")
     if not length & _HAS_ATTESTATIONS:

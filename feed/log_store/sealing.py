@@ -4,6 +4,7 @@ Each process that opens the log makes a data key of its own and counts its nonce
 after a failed commit, a crash, or a database that was restored from an older copy.
 """
 
+import itertools
 import os
 import struct
 from collections.abc import Mapping
@@ -81,13 +82,14 @@ class Sealer:
         self._current = current
         self._cipher = self._ciphers[current]
         self._context = context
-        self._count = 0
+        # Drawn from in more than one thread, and no number may come twice: `next` of a count is one step.
+        self._counts = itertools.count(1)
 
     def seal(self, place: bytes, content: bytes) -> bytes:
         """Seal a row's content, bound to its place: u32 key number, u64 counter, ciphertext, 16 bytes of tag."""
-        self._count += 1
-        nonce = _NONCE.pack(0, self._count)
-        return _HEAD.pack(self._current, self._count) + self._cipher.encrypt(nonce, content, self._context + place)
+        count = next(self._counts)
+        nonce = _NONCE.pack(0, count)
+        return _HEAD.pack(self._current, count) + self._cipher.encrypt(nonce, content, self._context + place)
 
     def open(self, place: bytes, sealed: object) -> bytes:
         """Open what `seal` made for this place.

@@ -12,6 +12,7 @@ import aiosqlite
 
 from consent.eventlog.proof import root_from_nodes
 from consent.state_record import parse_cluster
+from consent.vocabulary.subject import Rekeyer
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
 from feed.log_store import fleet_index
 from feed.log_store.archive import Archive
@@ -31,9 +32,10 @@ from feed.log_store.port import (
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
 from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, identify_kek
 from feed.log_store.segments import Frame
+from feed.log_store.staging import drop_staged, stage_rekeyed, take_staged
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
-from feed.ports import StoredEntry
+from feed.ports import StoredEntry, erase_payload
 from hosting.locks import InstanceLock
 
 DATABASE_NAME: Final = "log.db"
@@ -151,6 +153,7 @@ class SqliteLog:
         answers = {rows.name_hash(name): request for name, request in batch.requests.items()}
         answers.update(batch.replayed_requests)
         requests = [rows.request_row(name_hash, request) for name_hash, request in answers.items()]
+        erased = [(row[2], row[0]) for row in map(rows.entry_row, map(erase_payload, batch.erased))]
         if self._archive is not None:
             # A crash behind this line leaves a batch in the archive that was not committed; the next start commits it.
             await self._archive.append(_frame(batch, answers))
@@ -166,7 +169,15 @@ class SqliteLog:
             await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", members)
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
             await fleet_index.write_index(connection, batch.entries)
+            # The row's old bytes are overwritten (secure_delete), the write-ahead log's by the next `settle`.
+            await write_rows(connection, "UPDATE entry SET sealed = ? WHERE seq = ?", erased)
+            if batch.takes_staged_state:
+                await take_staged(connection)
         self._is_data_key_kept = True
+
+    async def stage_rekeyed(self, before: StoredHead, rekeyer: Rekeyer) -> bytes:
+        """See `LogStore`."""
+        return await stage_rekeyed(self._database, self._rows, before, rekeyer)
 
     async def find_requests(self, names: Collection[RequestName]) -> Mapping[RequestName, LoggedRequest]:
         """See `LogStore`."""
@@ -336,6 +347,7 @@ async def _unlock(database: Database, identity: LogIdentity, kek: bytes, wrapped
     wrap = KeyWrap(kek, identity.key_context)
     async with database.writing() as connection:
         await migrate(connection)
+        await drop_staged(connection)
         wrapped_index_key = await _check_identity(connection, identity, kek, wrap, wrapped_index_key)
         index_key = wrap.unwrap(wrapped_index_key, INDEX_KEY_LABEL)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consent.authority import Authority
-from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event, parse_event
+from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event
 from consent.eventlog.attestation import Attestation
-from consent.eventlog.merkle import OPENING_BYTES, Node, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import OPENING_BYTES, Node
 from consent.policy import ForbiddenReplacement, PolicyError
 from consent.state import Cluster, fold_event
 from consent.tenant_state import EventOutOfOrder, TenantState, fold_tenant_event
@@ -152,7 +152,7 @@ class BatchBuilder:
             MalformedEvent: One cannot be read.
             FeedError: One would not have been logged after those before it.
         """
-        folded, self._tenant = self._fold([parse_event(entry.event_bytes) for entry in entries])
+        folded, self._tenant = self._fold([entry.load_event() for entry in entries])
         self._state.apply(folded)
         for entry in entries:
             self._append_entry(entry)
@@ -214,8 +214,7 @@ class BatchBuilder:
             )
 
     def _append_entry(self, entry: StoredEntry) -> None:
-        leaf_hash = hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
-        self._nodes += self._frontier.append(leaf_hash)
+        self._nodes += self._frontier.append(entry.leaf_hash)
         self._entries.append(entry)
 
     def _accept(self, outcome: Event) -> Accepted:

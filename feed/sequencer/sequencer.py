@@ -7,6 +7,7 @@ from typing import Final
 
 from consent.authority import Authority, NotAuthorised
 from consent.event import Event, KeyEpochEvent
+from consent.key_epoch import current_epoch
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.state_record import parse_cluster
@@ -16,6 +17,7 @@ from feed.errors import (
     FeedError,
     ForeignLog,
     InvalidRequest,
+    KeyEpochBegan,
     LogBehindSidecar,
     LogStoreError,
     LogWriteFailed,
@@ -25,9 +27,11 @@ from feed.errors import (
 from feed.log_store.port import Batch, LogStore, StoredHead
 from feed.ports import Accepted, FeedHead, StoredEntry, Submission
 from feed.sequencer.batch_builder import BatchBuilder, FormattedRequest, format_request
+from feed.sequencer.lone import LoneChange, LoneEntry
 from feed.sequencer.recent_entries import RecentEntries
 from feed.sequencer.waiting import WaitingRequest, WaitingRequests, refuse_all
 from feed.signing.log_signer import LogSigner
+from feed.signing.subject_keys import SubjectKeys
 from hosting.clock import Clock
 
 #: Source of the events that the feed itself makes.
@@ -49,21 +53,6 @@ class SequencerLimits:
     max_batch_events: int = 512
 
 
-@dataclass(frozen=True, slots=True)
-class LoneEntry:
-    """An entry that was committed by itself.
-
-    Attributes:
-        before: The head that it was added to.
-        entry: The entry.
-        after: The head that ends with it: its checkpoint is for exactly that size.
-    """
-
-    before: StoredHead
-    entry: StoredEntry
-    after: StoredHead
-
-
 class Sequencer:
     """Implements `feed.ports.Log`.
 
@@ -75,7 +64,7 @@ class Sequencer:
         signer: Signs checkpoints.
         clock: Where the time comes from.
         origin: Name of the log; events made for another are refused.
-        key_commitment: `consent.key_ring.commit_key` of the subject key: first entry of a new log.
+        subject_keys: The first entry of a new log commits to the first of them; they lead older tokens to the log's epoch.
         authority: Judges who may say what, by the trust file that the sidecars have.
         limits: How much is taken in at once.
     """
@@ -87,7 +76,7 @@ class Sequencer:
         clock: Clock,
         *,
         origin: str,
-        key_commitment: bytes,
+        subject_keys: SubjectKeys,
         authority: Authority,
         limits: SequencerLimits | None = None,
     ) -> None:
@@ -95,13 +84,14 @@ class Sequencer:
         self._signer = signer
         self._clock = clock
         self._origin = origin
-        self._key_commitment = key_commitment
+        self._subject_keys = subject_keys
         self._authority = authority
         self._limits = limits or SequencerLimits()
         self._stored = StoredHead()
         self._head = FeedHead()
         self._policy: Policy | None = None
         self._recent = RecentEntries()
+        self._last_erasure_seq = 0
         self._waiting = WaitingRequests(self._limits.max_waiting_requests)
         self._wake = asyncio.Event()
         # Held while a batch, a lone entry or a checkpoint is made: no two of them overlap.
@@ -128,15 +118,15 @@ class Sequencer:
 
         Raises:
             CorruptLog: What is stored does not hash to the signed head.
-            ForeignLog: It is another log's, or was begun under another subject key.
+            ForeignLog: It is another log's, or of other subject keys.
             LogWriteFailed, OutcomeUnknown: The first entry cannot be kept, or perhaps cannot.
         """
         stored = await self._store.load_head()
-        if stored.version and stored.tenant.key_commitments[:1] != (self._key_commitment,):
-            raise ForeignLog("the subject key is not the one that the log commits to")
+        if stored.version and not self._subject_keys.match(stored.tenant):
+            raise ForeignLog("the subject keys are not those that the log commits to")
         self._take_head(stored)
         if not stored.version:
-            await self._log_lone(self._first_event())
+            await self._log_lone(LoneChange((self._first_event(),)))
         await self.resign_now()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_fresh())]
 
@@ -178,11 +168,14 @@ class Sequencer:
     async def submit(self, submission: Submission) -> Accepted:
         """Log a request; see `feed.ports.Log`. A caller that stops waiting may find it logged all the same.
 
+        Tokens of an older key epoch are led to the one that the log is in when the request has its turn.
+
         Raises:
-            InvalidRequest: No event, or one made for another log.
+            InvalidRequest: No event, one made for another log, or a KEY_EPOCH, which changes more than the log.
             ClusterTooLarge: A grant or a link would make one person's record larger than any person's.
             LogBehindSidecar: The intake is stopped.
             NotAuthorised: An event lacks a signature that it needs.
+            KeyEpochBegan: It was signed for under older tokens.
             LogWriteFailed: Nothing of it is in the log.
             OutcomeUnknown: It may be in the log; to be repeated with the same idempotency key.
         """
@@ -190,16 +183,21 @@ class Sequencer:
             raise InvalidRequest("events: there is none")
         if any(event.origin != self._origin for event in submission.events):
             raise InvalidRequest("origin: an event was made for another log")
+        if any(isinstance(event, KeyEpochEvent) for event in submission.events):
+            raise InvalidRequest("events: a key epoch is begun by `KeyEpochs` only")
+        if any(event.key_epoch > current_epoch(self._stored.tenant) for event in submission.events):
+            raise InvalidRequest("key_epoch: has not begun")
         self._check_open()
         # Here and not in the batch: what cannot be written is its own caller's failure and nobody else's.
         waiting = self._waiting.add(format_request(submission))
         self._wake.set()
         return await waiting.answer
 
-    async def append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event]]) -> LoneEntry:
-        """Log one event that depends on everything before it.
+    async def append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | LoneChange]]) -> LoneEntry:
+        """Log one event, or several, that depend on everything before them.
 
-        Nothing else is logged from the call of `make_event`, with the committed head, to the commit of what it returns.
+        Nothing else is logged from the call of `make_event`, with the committed head, to the commit of what it returns. The checkpoint
+        is signed anew meanwhile, so that sidecars stay fresh however long it takes.
 
         Raises:
             ShuttingDown, LogWriteFailed, OutcomeUnknown: As `submit`; and whatever `make_event` raises.
@@ -211,10 +209,18 @@ class Sequencer:
         task.add_done_callback(self._forget_lone_task)
         return await asyncio.shield(task)
 
+    def lead_event(self, event: Event) -> Event:
+        """The event with its tokens led to the key epoch that the log is in."""
+        return self._subject_keys.lead_event(event, self._stored.tenant)
+
     async def find_cluster(self, token: bytes) -> Cluster | None:
-        """What the log knows of a token, committed entries only."""
-        record = (await self._store.find_clusters([token])).get(token)
-        return None if record is None else parse_cluster(record)
+        """What the log knows of a token of epoch 0, committed entries only."""
+        while True:
+            tenant = self._stored.tenant
+            led = self._subject_keys.lead_token(token, tenant)
+            record = (await self._store.find_clusters([led])).get(led)
+            if tenant.key_commitments == self._stored.tenant.key_commitments:
+                return None if record is None else parse_cluster(record)
 
     async def read_entries(self, from_seq: int, limit: int) -> Sequence[StoredEntry]:
         """Committed entries from `from_seq` on; fewer than `limit` at the end of the log or where they are large.
@@ -244,9 +250,7 @@ class Sequencer:
         It is not written down: a restart signs again, and nobody may conclude anything from an older one.
         """
         async with self._turn:
-            note, time_ms = self._sign(self._head.size, self._head.frontier.root_hash())
-            self._head = replace(self._head, checkpoint_note=note, checkpoint_time_ms=time_ms)
-        self._notify()
+            self._resign()
 
     async def _run(self) -> None:
         try:
@@ -269,21 +273,29 @@ class Sequencer:
                 return
             await self.resign_now()
 
-    async def _append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event]]) -> LoneEntry:
+    async def _append_alone(self, make_event: Callable[[StoredHead], Awaitable[Event | LoneChange]]) -> LoneEntry:
         async with self._turn:
             await self._settle()
-            return await self._log_lone(await make_event(self._stored))
+            making = asyncio.ensure_future(make_event(self._stored))
+            while not making.done():
+                await asyncio.wait([making], timeout=self._limits.resign_seconds)
+                if not making.done():
+                    self._resign()
+            made = making.result()
+            return await self._log_lone(made if isinstance(made, LoneChange) else LoneChange((made,)))
 
-    async def _log_lone(self, event: Event) -> LoneEntry:
+    async def _log_lone(self, change: LoneChange) -> LoneEntry:
         before = self._stored
-        builder = BatchBuilder(before, {}, {}, self._clock.now_ms(), self._authority)
-        builder.add(format_request(Submission((event,))))
-        batch = await self._commit(builder)
-        return LoneEntry(before, batch.entries[0], batch.head)
+        request = format_request(Submission(change.events))
+        builder = await self._start_batch([request])
+        builder.add(request)
+        batch = await self._commit(builder, change)
+        return LoneEntry(before, batch.entries[-1], batch.head)
 
     async def _log_batch(self, taken: list[WaitingRequest]) -> None:
         try:
             await self._settle()
+            taken = self._lead_all(taken)
             builder = await self._start_batch([waiting.request for waiting in taken])
             accepted = self._add_all(builder, taken)
             if not builder.is_empty:
@@ -329,10 +341,33 @@ class Sequencer:
                 waiting.refuse(refusal)
         return accepted
 
-    async def _commit(self, builder: BatchBuilder) -> Batch:
+    def _lead_all(self, taken: list[WaitingRequest]) -> list[WaitingRequest]:
+        led = []
+        for waiting in taken:
+            request = self._lead(waiting.request)
+            if any(request.attestations) and request.event_bytes != waiting.request.event_bytes:
+                # Other tokens, other bytes: the signatures are over the old ones.
+                waiting.refuse(
+                    KeyEpochBegan("a key epoch has begun meanwhile: repeat it with the same idempotency key")
+                )
+            else:
+                led.append(replace(waiting, request=request))
+        return led
+
+    def _lead(self, request: FormattedRequest) -> FormattedRequest:
+        """The request in the log's key epoch: one may have begun while it waited, and intake speaks of epoch 0."""
+        if not request.tokens or not current_epoch(self._stored.tenant):
+            return request
+        submission = request.submission
+        events = [self._subject_keys.lead_event(event, self._stored.tenant) for event in submission.events]
+        return format_request(replace(submission, events=events))
+
+    async def _commit(self, builder: BatchBuilder, change: LoneChange | None = None) -> Batch:
         self._check_intake()
         note, time_ms = self._sign(builder.size, builder.root_hash())
         batch = builder.build(note, time_ms)
+        if change is not None:
+            batch = batch.with_change(staged_state_sum=change.staged_state_sum, erased=change.erased)
         try:
             await self._store.commit(batch)
         except LogWriteFailed:
@@ -377,6 +412,9 @@ class Sequencer:
         return is_logged
 
     def _adopt(self, batch: Batch) -> None:
+        if batch.erased:
+            self._last_erasure_seq = batch.head.size
+            self._recent = RecentEntries()
         self._take_head(batch.head)
         self._recent.extend(batch.entries)
         self._notify()
@@ -385,7 +423,14 @@ class Sequencer:
         if head.tenant is not self._stored.tenant:
             self._policy = head.tenant.load_policy()
         self._stored = head
-        self._head = FeedHead(head.frontier, head.checkpoint_note, head.checkpoint_time_ms, head.tenant)
+        self._head = FeedHead(
+            head.frontier, head.checkpoint_note, head.checkpoint_time_ms, head.tenant, self._last_erasure_seq
+        )
+
+    def _resign(self) -> None:
+        note, time_ms = self._sign(self._head.size, self._head.frontier.root_hash())
+        self._head = replace(self._head, checkpoint_note=note, checkpoint_time_ms=time_ms)
+        self._notify()
 
     def _sign(self, size: int, root_hash: bytes) -> tuple[bytes, int]:
         now_ms = self._clock.now_ms()
@@ -405,7 +450,9 @@ class Sequencer:
             raise LogBehindSidecar(self._stop_text)
 
     def _first_event(self) -> Event:
-        return KeyEpochEvent(origin=self._origin, source=FEED_SOURCE, epoch=0, key_commitment=self._key_commitment)
+        return KeyEpochEvent(
+            origin=self._origin, source=FEED_SOURCE, epoch=0, key_commitment=self._subject_keys.first_commitment
+        )
 
     def _forget_lone_task(self, task: asyncio.Task[LoneEntry]) -> None:
         self._lone_tasks.discard(task)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from consent.event import (
     DirectiveEvent,
+    ErasureEvent,
     Event,
     FactEvent,
     LinkEvent,
@@ -25,6 +26,8 @@ def tokens_of(event: Event) -> tuple[bytes, ...]:
             return (event.token,)
         case LinkEvent() | UnlinkEvent():
             return (event.left, event.right)
+        case ErasureEvent():
+            return event.tokens
         case _:
             return ()
 

@@ -51,6 +51,7 @@ class FeedKeys:
         subject_key: 32 bytes, turns identifiers into tokens (key epoch 0).
         audit_master: 32 bytes, the privacy office's; day keys derive from it.
         kek: 32 bytes, wraps the data keys of the feed's files.
+        later_subject_keys: 32 bytes each, of the key epochs from 1 on; the log says which of them have begun.
         next_keys: What log and cosigner rotate to: they sign too, so that it does not matter when a trust file that knows them arrives.
         previous_log_keys: Whose signatures the database may still hold; nobody has their private halves any more.
     """
@@ -60,6 +61,7 @@ class FeedKeys:
     subject_key: bytes
     audit_master: bytes
     kek: bytes
+    later_subject_keys: tuple[bytes, ...] = ()
     next_keys: tuple[SigningKey, ...] = ()
     previous_log_keys: tuple[VerifierKey, ...] = ()
 
@@ -117,12 +119,16 @@ def load_keys(directory: Path, origin: str) -> FeedKeys:
     log_seed, cosigner_seed, subject_key, audit_master, kek = (
         bytes(read_key_file(directory / name, use=use)) for name, use in KEY_FILES.items()
     )
+    later_subject_keys: list[bytes] = []
+    while (path := _subject_key_path(directory, len(later_subject_keys) + 1)).exists():
+        later_subject_keys.append(bytes(read_key_file(path, use=_subject_key_use(len(later_subject_keys) + 1))))
     return FeedKeys(
         log_key=_make_signing_key(origin, "log", log_seed),
         cosigner_key=_make_signing_key(origin, "cosigner", cosigner_seed),
         subject_key=subject_key,
         audit_master=audit_master,
         kek=kek,
+        later_subject_keys=tuple(later_subject_keys),
         next_keys=tuple(
             _make_signing_key(origin, role, _read_seed(path, role))
             for role in ROTATING
@@ -190,3 +196,25 @@ def _make_signing_key(origin: str, role: str, seed: bytes) -> SigningKey:
     if role == "log":
         return generate_signing_key(origin, KeyKind.LOG, seed)
     return generate_signing_key(f"{origin}/{role}", KeyKind.COSIGNER, seed)
+
+
+def prepare_subject_key(directory: Path, epoch: int) -> bytes:
+    """The subject key of an epoch that is about to begin, from 1 on: made here, or by somebody else before.
+
+    A file that is there already was left by an attempt that did not reach the log, or mounted where the feed cannot write.
+
+    Raises:
+        KeyFileError: It cannot be made, or is no key of this use that is ours alone to read.
+    """
+    path, use = _subject_key_path(directory, epoch), _subject_key_use(epoch)
+    if not path.exists():
+        create_key_file(path, os.urandom(KEY_BYTES), use=use)
+    return bytes(read_key_file(path, use=use))
+
+
+def _subject_key_path(directory: Path, epoch: int) -> Path:
+    return directory / f"subject-{epoch}.key"
+
+
+def _subject_key_use(epoch: int) -> str:
+    return f"subject-epoch-{epoch}"

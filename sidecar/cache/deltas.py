@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from consent import encoding as wire
 from consent.errors import MalformedState
-from consent.event import FIRST_INFORMATIVE_TYPE, Event, parse_event
+from consent.event import Event, parse_event
 from consent.state import Cluster, fold_event
 from sidecar.ports import LoggedEvent
 
@@ -16,11 +16,7 @@ _ENTRY = wire.pair(wire.U64, wire.BLOB)
 
 def format_delta(events: Iterable[LoggedEvent]) -> bytes:
     """(seq, event bytes) of each event that can change an answer."""
-    return b"".join(
-        _ENTRY.write((logged.seq, logged.event_bytes))
-        for logged in events
-        if logged.event_bytes[1] < FIRST_INFORMATIVE_TYPE
-    )
+    return b"".join(_ENTRY.write((logged.seq, logged.event_bytes)) for logged in events if logged.changes_answers)
 
 
 def parse_delta(delta_bytes: bytes) -> Iterator[tuple[int, Event]]:

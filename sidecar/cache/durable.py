@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
+from consent.key_ring import KeyRing
 from consent.state_record import format_tenant
 from consent.tenant_state import TenantState
 from sidecar.cache.deltas import format_delta
@@ -146,7 +147,12 @@ class DurableCache:
             raise
 
     async def switch(
-        self, staged: StagedTable, head: LogHead, base_size: int, others: Sequence[Statement] = ()
+        self,
+        staged: StagedTable,
+        head: LogHead,
+        base_size: int,
+        others: Sequence[Statement] = (),
+        key_ring: KeyRing | None = None,
     ) -> None:
         """Make a staged generation the one in force.
 
@@ -155,6 +161,7 @@ class DurableCache:
             head: What is held from now on.
             base_size: The log size of the staged table. Deltas behind it are sealed anew under the new generation's key.
             others: Statements of the outbox that belong to the change.
+            key_ring: Takes the place of the one held, in the same commit; None leaves that.
 
         Raises:
             CorruptCache: A delta in the file is no longer authentic.
@@ -164,11 +171,12 @@ class DurableCache:
             for first_seq, last_seq, sealed in await self._writer.read(SELECT_DELTAS, (base_size,)):
                 delta_bytes = self._generation.open_delta(first_seq, last_seq, sealed)
                 deltas.append((first_seq, last_seq, staged.generation.seal_delta(first_seq, last_seq, delta_bytes)))
-        statements, manifest = _switch_statements(staged, head, self.secrets, base_size, deltas, self._boot_count)
+        secrets = self.secrets if key_ring is None else replace(self.secrets, key_ring=key_ring)
+        statements, manifest = _switch_statements(staged, head, secrets, base_size, deltas, self._boot_count)
         # A crash before this commit leaves the older generation in force, after it the new one; the other's segments mean nothing.
         await _write(self._writer, [*others, *statements])
         self._generation.data_key.wipe()
-        self._generation, self.manifest = staged.generation, manifest
+        self._generation, self.manifest, self.secrets = staged.generation, manifest, secrets
 
     async def clean_up(self) -> None:
         """Delete what is left of other generations; on a full disk it is done by the next merge."""

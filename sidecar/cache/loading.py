@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consent.errors import ConsentError
+from consent.event import ErasureEvent
 from consent.state import Cluster
 from consent.state_record import parse_tenant
 from consent.tenant_state import TenantState
@@ -51,7 +52,11 @@ _DAMAGE = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheContent:
-    """Everything that an authentic file holds."""
+    """Everything that an authentic file holds.
+
+    Attributes:
+        has_erasure: Somebody was erased since the segments were made, so that what was known of them is still in the file.
+    """
 
     version: int
     generation: Generation
@@ -61,6 +66,7 @@ class CacheContent:
     table: Table
     overlay: dict[bytes, Cluster]
     outbox_rows: list[tuple[int, bytes]]
+    has_erasure: bool
 
 
 def read_cache_file(path: Path, keys: KeyProvider, identity: CacheIdentity) -> CacheContent | int:
@@ -131,14 +137,16 @@ def _read_content(connection: sqlite3.Connection, keys: KeyProvider, identity: C
     # 4. The events since: the same fold as when they came.
     try:
         tenant = parse_tenant(tenant_bytes)
-        events = (entry for delta in _open_deltas(connection, manifest, generation) for entry in parse_delta(delta))
+        deltas = _open_deltas(connection, manifest, generation)
+        events = [entry for delta in deltas for entry in parse_delta(delta)]
         overlay = fold_events(events, table.find, tenant.drop_seqs)
     except ConsentError as error:
         raise CorruptCache(f"what the cache holds cannot be read by this version: {error.reason}") from None
     # 5. What the manifest does not bind, since a signature does.
     outbox_rows = [(size, blob) for size, blob in _typed(connection.execute(SELECT_OUTBOX), int, bytes)]
+    has_erasure = any(isinstance(event, ErasureEvent) for _, event in events)
     secrets = parse_secrets(secrets_bytes)
-    return CacheContent(version, generation, manifest, tenant, secrets, table, overlay, outbox_rows)
+    return CacheContent(version, generation, manifest, tenant, secrets, table, overlay, outbox_rows, has_erasure)
 
 
 def _value(meta: dict[str, bytes], name: str) -> bytes:

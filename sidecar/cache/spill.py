@@ -5,8 +5,10 @@ A spill record is one of two: `1`, u8 count, count payloads of ten bytes (one me
 """
 
 from consent import encoding as wire
+from consent.key_epoch import rekey_record
 from consent.state import Cluster, Member
 from consent.state_record import format_cluster, parse_cluster
+from consent.vocabulary.subject import Rekeyer
 from sidecar.cache.rows import PAYLOAD, PAYLOAD_BYTES, Shapes
 
 _CLUSTER = 0
@@ -47,6 +49,14 @@ def spill_record(spill: memoryview, offset: int) -> bytes:
         length = int.from_bytes(spill[offset + 1 : offset + 1 + _BLOB_HEAD_BYTES], "big")
         end = offset + 1 + _BLOB_HEAD_BYTES + length
     return bytes(spill[offset:end])
+
+
+def rekey_spill_record(record: bytes, rekeyer: Rekeyer) -> bytes:
+    """The same record in the next key epoch: only a cluster's has tokens in it."""
+    if record[0] == _RUN:
+        return record
+    rekeyed, _ = rekey_record(record[1 + _BLOB_HEAD_BYTES :], rekeyer)
+    return bytes((_CLUSTER,)) + wire.BLOB.write(rekeyed)
 
 
 def unpack_spill(record: bytes, token: bytes, shapes: Shapes) -> Cluster | None:

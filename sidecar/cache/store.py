@@ -14,7 +14,9 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from consent.event import ErasureEvent
 from consent.eventlog.acknowledgement import Receipt
+from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing
 from consent.policy import Policy
 from consent.state import Cluster
@@ -30,9 +32,10 @@ from sidecar.cache.key_watch import report_failure, watch_keys
 from sidecar.cache.mark_keeping import MarkKeeper
 from sidecar.cache.opening import Opened, open_or_set_aside
 from sidecar.cache.receipt_outbox import ReceiptOutbox
+from sidecar.cache.rekeying import rekey_table
 from sidecar.cache.sealed_secrets import Secrets
 from sidecar.cache.size_waiters import SizeWaiters
-from sidecar.cache.table import Table
+from sidecar.cache.table import BuiltTable, Table
 from sidecar.cache.table_building import build_table, merge_table
 from sidecar.cache.writer import CacheWriter
 from sidecar.errors import CacheError, CacheWriteFailed, CorruptCache
@@ -101,6 +104,7 @@ class EncryptedCache:
         self._clock = clock
         self._merge_after_entries = merge_after_entries
         self._merge_at_size = durable.manifest.base_size + merge_after_entries
+        self._has_erasure = False
         self._is_intact = True
         self._is_checkpoint_pending = False
         self._checkpoint_kept_ms = clock.boot_ms()
@@ -161,6 +165,8 @@ class EncryptedCache:
                 await writer.close()
                 raise
             cache = cls(durable, in_force, outbox, marks, keys, clock, merge_after_entries, key_check_seconds)
+            if opened.content is not None and opened.content.has_erasure:
+                cache._merge_soon()
             cache._on_close = stack.pop_all()
             return cache
 
@@ -238,21 +244,53 @@ class EncryptedCache:
         in_force = self._in_force
         return in_force.overlay.get(token) or in_force.table.find(token)
 
-    async def apply(self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE) -> None:
+    async def apply(
+        self, batch: VerifiedBatch, change: OutboxChange = NO_CHANGE, key_ring: KeyRing | None = None
+    ) -> None:
         """Keep a batch durably, then put it in force. A caller that is cancelled does not stop it half-way.
+
+        Args:
+            batch: Follows what is held.
+            change: To the outbox.
+            key_ring: For the head after the batch, where a key epoch begins in it.
 
         Raises:
             CacheWriteFailed: Nothing changed.
-            ValueError: The batch does not follow what is held: a bug, `trusted_log` has checked it.
+            CorruptCache: A key epoch begins, and the file was changed behind our back; `is_intact` is then false.
+            ValueError: The batch does not follow what is held, or the ring not the batch: a bug, both were checked.
         """
-        await asyncio.shield(self._apply(batch, change))
+        if current_epoch(batch.head.tenant) > current_epoch(self.head.tenant):
+            await self._apply_epoch(batch, change, key_ring)
+        else:
+            await asyncio.shield(self._apply(batch, change))
+
+    async def _apply_epoch(self, batch: VerifiedBatch, change: OutboxChange, key_ring: KeyRing | None) -> None:
+        """Make a generation under the new tokens beside the one in force, then change to it, to the batch and to the ring at once.
+
+        A crash before that leaves the state, the log and the keys before the epoch, which fit each other; after it those of the epoch.
+        """
+        _verify_follows(batch, self.head)
+        if key_ring is None or not key_ring.matches(batch.head.tenant.key_commitments):
+            raise ValueError("the key ring does not fit the batch")
+        async with self._making_generation:
+            before, tenant = self._in_force, batch.head.tenant
+            try:
+                built = BuiltTable(before.table, await self._durable.read_tails())
+                built = await asyncio.to_thread(
+                    rekey_table, built, dict(before.overlay), batch.events, key_ring.subject_keys, tenant.drop_seqs
+                )
+                policy = await asyncio.to_thread(tenant.load_policy)
+                staged = await self._durable.stage(built)
+                await asyncio.shield(self._switch(staged, batch.head, policy, change, key_ring))
+            except CorruptCache:
+                self._is_intact = False
+                raise
+            await self._durable.clean_up()
 
     async def _apply(self, batch: VerifiedBatch, change: OutboxChange) -> None:
         async with self._changing:
             before, head = self._in_force, batch.head
-            seqs = [logged.seq for logged in batch.events]
-            if not seqs or seqs != list(range(before.head.size + 1, head.size + 1)):
-                raise ValueError("the batch does not follow what is held")
+            _verify_follows(batch, before.head)
             events = ((logged.seq, logged.event) for logged in batch.events)
             changed = fold_events(events, self.find, head.tenant.drop_seqs)
             new_tenant = head.tenant if head.tenant != before.head.tenant else None
@@ -265,13 +303,17 @@ class EncryptedCache:
             before.overlay.update(changed)
             self._outbox.take(writing)
             self._note_kept_checkpoint()
+            if any(isinstance(logged.event, ErasureEvent) for logged in batch.events):
+                self._merge_soon()
             if head.size >= self._merge_at_size:
                 self._work.set()
         self._waiters.announce(head.size)
         await self._marks.keep(self._durable.manifest)
 
-    async def load_snapshot(self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE) -> None:
-        """Replace everything held by a verified snapshot.
+    async def load_snapshot(
+        self, snapshot: VerifiedSnapshot, change: OutboxChange = NO_CHANGE, key_ring: KeyRing | None = None
+    ) -> None:
+        """Replace everything held by a verified snapshot, in one step with the key ring where one is given.
 
         Raises:
             CacheWriteFailed: Nothing changed.
@@ -281,18 +323,20 @@ class EncryptedCache:
             built = await asyncio.to_thread(build_table, snapshot.records)
             policy = await asyncio.to_thread(snapshot.head.tenant.load_policy)
             staged = await self._durable.stage(built)
-            await asyncio.shield(self._switch_to_snapshot(staged, snapshot.head, policy, change))
+            await asyncio.shield(self._switch(staged, snapshot.head, policy, change, key_ring))
             await self._durable.clean_up()
 
-    async def _switch_to_snapshot(
-        self, staged: StagedTable, head: LogHead, policy: Policy | None, change: OutboxChange
+    async def _switch(
+        self, staged: StagedTable, head: LogHead, policy: Policy | None, change: OutboxChange, key_ring: KeyRing | None
     ) -> None:
         async with self._changing:
             writing = self._outbox.prepare(change, head.size)
-            await self._durable.switch(staged, head, head.size, writing.statements)
+            # Checks see the table, the log and the keys before it, or those after it: nothing waits once it is durable.
+            await self._durable.switch(staged, head, head.size, writing.statements, key_ring)
             self._outbox.take(writing)
             self._in_force = _InForce(staged.built.table, {}, 0, head, policy)
             self._merge_at_size = head.size + self._merge_after_entries
+            self._has_erasure = False
             self._is_intact = True
             self._note_kept_checkpoint()
         self._waiters.announce(head.size)
@@ -308,13 +352,16 @@ class EncryptedCache:
         async with self._making_generation:
             before = self._in_force
             overlay, base_size = dict(before.overlay), before.head.size
+            had_erasure, self._has_erasure = self._has_erasure, False
             try:
                 tails = await self._durable.read_tails()
                 built = await asyncio.to_thread(merge_table, before.table, tails, overlay)
                 staged = await self._durable.stage(built)
                 await asyncio.shield(self._switch_to_merged(staged, overlay, base_size))
-            except CorruptCache:
-                self._is_intact = False
+            except CacheError as error:
+                self._has_erasure |= had_erasure
+                if isinstance(error, CorruptCache):
+                    self._is_intact = False
                 raise
             await self._durable.clean_up()
 
@@ -325,7 +372,7 @@ class EncryptedCache:
             overlay = {token: cluster for token, cluster in now.overlay.items() if merged.get(token) is not cluster}
             added = sum(not table.has(token) for token in overlay)
             self._in_force = replace(now, table=table, overlay=overlay, added=added)
-            self._merge_at_size = base_size + self._merge_after_entries
+            self._merge_at_size = 0 if self._has_erasure else base_size + self._merge_after_entries
         await self._marks.keep(self._durable.manifest, at_once=True)
 
     async def save_checkpoint(self, head: LogHead) -> None:
@@ -405,12 +452,20 @@ class EncryptedCache:
                 return
             self._outbox.take(writing)
 
+    def _merge_soon(self) -> None:
+        """A new generation under a key of its own leaves nothing readable of who was erased in the one before."""
+        self._has_erasure = True
+        self._merge_at_size = 0
+        self._work.set()
+
     async def _merge_or_postpone(self) -> None:
         try:
             await self.merge()
         except CacheError as error:
             _log.error("the cache could not be merged, what it holds is kept: %s", error)
-            self._merge_at_size = self._in_force.head.size + self._merge_after_entries
+            # Tried again with the next batch where somebody waits to be erased.
+            size = self._in_force.head.size
+            self._merge_at_size = size + (1 if self._has_erasure else self._merge_after_entries)
 
     def _checkpoint_due_in_ms(self) -> int:
         return self._checkpoint_kept_ms + CHECKPOINT_INTERVAL_MS - self._clock.boot_ms()
@@ -436,6 +491,12 @@ class EncryptedCache:
                 return
             self._is_checkpoint_pending = self._in_force.head.checkpoint is not checkpoint
         await self._marks.keep(self._durable.manifest)
+
+
+def _verify_follows(batch: VerifiedBatch, head: LogHead) -> None:
+    seqs = [logged.seq for logged in batch.events]
+    if not seqs or seqs != list(range(head.size + 1, batch.head.size + 1)):
+        raise ValueError("the batch does not follow what is held")
 
 
 def _prepare_mark(path: Path | None, keys: KeyProvider, identity: CacheIdentity) -> HighWaterFile | None:

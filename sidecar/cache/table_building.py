@@ -86,7 +86,7 @@ def build_table(records: Iterable[bytes]) -> BuiltTable:
         tails += token[TAIL_SLICE]
         counts[int.from_bytes(token[:2], "big")] += 1
     coarse = array("I", accumulate(counts, initial=0))
-    base = Table(_in_memory(rows), len(tails) // TAIL_BYTES, coarse, _in_memory(spill), len(spill), packer.shapes)
+    base = Table(in_memory(rows), len(tails) // TAIL_BYTES, coarse, in_memory(spill), len(spill), packer.shapes)
     if not extras:
         return BuiltTable(base, tails)
     # Members but the first do not come in the order of tokens; rows of theirs are put in afterwards, and point to the same records.
@@ -144,7 +144,7 @@ def _splice(
         rows.write(part)
     _move_spilled(rows, row_count, table.spill, spill)
     coarse = array("I", map(add, table.coarse, accumulate(inserted, initial=0)))
-    return BuiltTable(Table(rows, row_count, coarse, _in_memory(spill), len(spill), shapes), new_tails)
+    return BuiltTable(Table(rows, row_count, coarse, in_memory(spill), len(spill), shapes), new_tails)
 
 
 def _move_spilled(rows: mmap.mmap, row_count: int, old_spill: memoryview, spill: bytearray) -> None:
@@ -166,7 +166,8 @@ def _move_spilled(rows: mmap.mmap, row_count: int, old_spill: memoryview, spill:
         row = marks.find(SPILLED >> 8, row + 1)
 
 
-def _in_memory(content: bytes | bytearray) -> mmap.mmap:
+def in_memory(content: bytes | bytearray) -> mmap.mmap:
+    """The same bytes in memory of a table's kind."""
     memory = allocate_memory(len(content))
     memory[: len(content)] = content
     return memory

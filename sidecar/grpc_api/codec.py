@@ -59,7 +59,7 @@ def read_subject(subject: decision_pb2.Subject, field: str) -> tuple[Identifier,
 def _read_identifier(identifier: event_pb2.Identifier, field: str) -> Identifier:
     if len(identifier.value) > MAX_VALUE_CHARACTERS or len(identifier.token) > MAX_VALUE_CHARACTERS:
         raise InvalidArgument(f"{field}.identifiers: a value is longer than {MAX_VALUE_CHARACTERS} characters")
-    return Identifier(identifier.namespace, identifier.value, identifier.token)
+    return Identifier(identifier.namespace, identifier.value, identifier.token, identifier.key_epoch)
 
 
 def read_question(

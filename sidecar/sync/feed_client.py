@@ -242,7 +242,7 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
 def read_entry(entry: event_pb2.Entry) -> WireEntry:
     """An entry as it came; raises MalformedFrame where a signature over it has another form."""
     attestations = _read_attestations(entry) if entry.attestations else ()
-    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations)
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations, entry.commitment)
 
 
 def _read_attestations(entry: event_pb2.Entry) -> tuple[Attestation, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consent.errors import ConsentError
+from consent.key_epoch import current_epoch
 from consent.key_ring import KeyRing, open_key_ring
 from hosting.clock import Clock
 from sidecar.errors import FeedUnavailable, FollowerFault, KeyRingRejected, RefusedAsRetired, SidecarError
@@ -154,10 +155,13 @@ class Follower:
 
         A crash before the commit costs nothing; after it, the acknowledgement that the commit says is owed is made by the next start.
         """
-        commitments = self._cache.head.tenant.key_commitments
-        await self._cache.apply(batch, self._receipts.plan(batch))
+        before, after = self._cache.head.tenant, batch.head.tenant
+        begins_epoch = current_epoch(after) > current_epoch(before)
+        # What is held is answered from, under its own keys, until it is there under the new one.
+        ring = await self._fetch_ring(after.key_commitments) if begins_epoch else None
+        await self._cache.apply(batch, self._receipts.plan(batch), ring)
         self._trusted.advance(batch.head)
-        if batch.head.tenant.key_commitments != commitments:
+        if after.key_commitments != before.key_commitments and not begins_epoch:
             await self._refresh_keys()
         if is_acknowledged(batch):
             await stream.acknowledge(self._receipts.sign(batch.head))
@@ -172,7 +176,10 @@ class Follower:
         # Many records take their time, in which checks go on.
         moment = observe(self._clock, self._boot_id)
         snapshot = await asyncio.to_thread(self._trusted.receive_snapshot, wire, moment)
-        await self._cache.load_snapshot(snapshot, self._receipts.plan_snapshot(snapshot.head))
+        commitments, ring = snapshot.head.tenant.key_commitments, self._cache.key_ring
+        if commitments and (ring is None or not ring.matches(commitments)):
+            ring = await self._fetch_ring(commitments)
+        await self._cache.load_snapshot(snapshot, self._receipts.plan_snapshot(snapshot.head), ring)
         self._trusted.advance(snapshot.head)
         await self._refresh_keys()
 
@@ -195,6 +202,10 @@ class Follower:
         commitments = self._cache.head.tenant.key_commitments
         if not commitments or _is_sufficient(self._cache.key_ring, commitments, self._today()):
             return
+        await self._cache.save_key_ring(await self._fetch_ring(commitments))
+
+    async def _fetch_ring(self, commitments: tuple[bytes, ...]) -> KeyRing:
+        """The key ring for a log that commits to these keys; the feed's may be of an epoch that has not come here yet."""
         private_key = X25519PrivateKey.from_private_bytes(self._cache.private_key)
         sealed = await self._feed.fetch_keys(private_key.public_key().public_bytes_raw())
         identity = self._identity
@@ -202,9 +213,10 @@ class Follower:
             ring = open_key_ring(sealed, private_key, tenant=identity.tenant, sidecar_id=identity.sidecar_id)
         except ConsentError as error:
             raise KeyRingRejected(error.reason) from None
-        if not ring.matches(commitments):
+        fitting = ring.fit(commitments)
+        if fitting is None:
             raise KeyRingRejected("the subject keys are not those that the log commits to")
-        await self._cache.save_key_ring(ring)
+        return fitting
 
     def _note_failure(self, error: SidecarError) -> None:
         if isinstance(error, RefusedAsRetired):

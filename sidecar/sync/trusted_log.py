@@ -5,7 +5,7 @@ holds nothing of the refused frame, so a new stream can start from the same head
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from consent.authority import Authority, NotAuthorised
@@ -14,6 +14,8 @@ from consent.event import (
     FIRST_INFORMATIVE_TYPE,
     DirectiveEvent,
     EnrolEvent,
+    ErasedEvent,
+    ErasureEvent,
     Event,
     FactEvent,
     LinkEvent,
@@ -29,6 +31,7 @@ from consent.eventlog.errors import EventLogError
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.proof import verify_consistency, verify_inclusion
 from consent.eventlog.trust import Trust
+from consent.key_epoch import current_epoch
 from consent.policy import PolicyError
 from consent.state_record import StateHasher, parse_cluster, parse_tenant, split_records
 from consent.tenant_state import TenantState, fold_tenant_event
@@ -66,7 +69,9 @@ UNKNOWN_AGE_MS = 2**53
 MAX_REMEMBERED_ROOTS = 4096
 """Of sizes held before: witnesses may see one of them while the log goes on."""
 
-_TOKEN_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
+_PERSONAL_EVENTS = (DirectiveEvent, LinkEvent, UnlinkEvent, FactEvent, RestrictionEvent, OverrideEvent)
+_TOKEN_EVENTS = (*_PERSONAL_EVENTS, ErasureEvent)
+_ERASABLE_TYPES = frozenset(event_class.TYPE for event_class in _PERSONAL_EVENTS)
 
 
 class Moment(NamedTuple):
@@ -91,6 +96,8 @@ class _Pending:
     tenant: TenantState
     events: list[LoggedEvent]
     size_bytes: int = 0
+    unexplained: set[int] = field(default_factory=set)
+    """Entries without payload that no ERASURE has named yet."""
 
 
 class TrustedLog:
@@ -137,8 +144,9 @@ class TrustedLog:
     def receive_entries(self, frame: EntriesFrame, moment: Moment) -> VerifiedBatch | None:
         """Verify the next entries.
 
-        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log, signed for by whom it must be; 4. the checkpoint's
-        signatures and time; 5. its size and root are what the entries hash to.
+        Plan: 1. limits; 2. continuity; 3. each entry is an event of this log, signed for by whom it must be, or stands for one that was
+        erased; 4. the checkpoint's signatures and time; 5. its size and root are what the entries hash to; 6. an ERASURE names each entry
+        without payload.
 
         Returns:
             The batch, once its checkpoint came; None while more of it follows.
@@ -160,11 +168,7 @@ class TrustedLog:
             raise SequenceGap(f"expected entry {expected_seq}, the frame starts at {frame.from_seq}")
         # 3. Entries.
         for seq, entry in enumerate(frame.entries, start=expected_seq):
-            event = self._verify_entry(entry, seq)
-            pending.frontier.append(_leaf_hash(entry))
-            pending.tenant = _fold_tenant(pending.tenant, event, seq)
-            _verify_epoch(event, pending.tenant, seq)
-            pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+            self._take_entry(pending, entry, seq)
         if not frame.checkpoint_note:
             self._pending = pending
             return None
@@ -177,7 +181,21 @@ class TrustedLog:
             )
         if verified.checkpoint.root_hash != pending.frontier.root_hash():
             raise RootMismatch(f"the entries up to {pending.frontier.size} do not hash to the checkpoint's root")
+        # 6. What was taken away must have been taken away by the log itself.
+        if pending.unexplained:
+            raise EntryRejected(f"entry {min(pending.unexplained)}: has no payload, and no later ERASURE names it")
         return VerifiedBatch(pending.events, LogHead(pending.frontier, pending.tenant, self._see(verified, moment)))
+
+    def _take_entry(self, pending: _Pending, entry: WireEntry, seq: int) -> None:
+        event = self._verify_entry(entry, seq) if entry.event_bytes else _verify_erased(entry, seq)
+        pending.frontier.append(_leaf_hash(entry))
+        pending.tenant = _fold_tenant(pending.tenant, event, seq)
+        _verify_epoch(event, pending.tenant, seq)
+        pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+        if isinstance(event, ErasedEvent):
+            pending.unexplained.add(seq)
+        elif isinstance(event, ErasureEvent):
+            pending.unexplained.difference_update(event.seqs)
 
     def receive_heartbeat(self, frame: HeartbeatFrame, moment: Moment) -> LogHead | None:
         """Verify a checkpoint that comes without entries.
@@ -316,11 +334,19 @@ def _see_fresh(note: bytes, time_ms: int, moment: Moment) -> CheckpointSeen:
     return CheckpointSeen(note, time_ms, max(0, moment.now_ms - time_ms), moment.boot_ms, moment.boot_id)
 
 
+def _verify_erased(entry: WireEntry, seq: int) -> ErasedEvent:
+    """Refuse an entry without payload that no erasure can have left: what concerns no person is never erased."""
+    if entry.opening or (entry.type_byte < FIRST_INFORMATIVE_TYPE and entry.type_byte not in _ERASABLE_TYPES):
+        raise EntryRejected(f"entry {seq}: has no payload, and cannot have been erased")
+    return ErasedEvent(origin="", type_byte=entry.type_byte)
+
+
 def _leaf_hash(entry: WireEntry) -> bytes:
     try:
-        return hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
+        commitment = commit(entry.opening, entry.event_bytes) if entry.event_bytes else entry.commitment
+        return hash_leaf(leaf_data(entry.type_byte, commitment))
     except ValueError:
-        raise MalformedFrame("entries: an opening has 32 bytes, a type fits a byte") from None
+        raise MalformedFrame("entries: an opening and a commitment have 32 bytes, a type fits a byte") from None
 
 
 def _fold_tenant(tenant: TenantState, event: Event, seq: int) -> TenantState:
@@ -332,14 +358,9 @@ def _fold_tenant(tenant: TenantState, event: Event, seq: int) -> TenantState:
 
 
 def _verify_epoch(event: Event, tenant: TenantState, seq: int) -> None:
-    """Refuse tokens of another key epoch than the one in force, and a second epoch at all.
-
-    Nothing here re-keys what is held yet, and under another key nobody would be found: an opt-out would read as nothing known.
-    """
-    if len(tenant.key_commitments) > 1:
-        raise EntryRejected(f"entry {seq}: a second key epoch, which this version cannot follow")
-    if isinstance(event, _TOKEN_EVENTS) and event.key_epoch != 0:
-        raise EntryRejected(f"entry {seq}: tokens of another key epoch")
+    """Refuse tokens of another key epoch than the one in force: nobody would be found under them."""
+    if isinstance(event, _TOKEN_EVENTS) and event.key_epoch != current_epoch(tenant):
+        raise EntryRejected(f"entry {seq}: tokens of another key epoch than the log's")
 
 
 def _hash_state(snapshot: WireSnapshot) -> tuple[list[bytes], TenantState, bytes]:
@@ -362,6 +383,4 @@ def _hash_state(snapshot: WireSnapshot) -> tuple[list[bytes], TenantState, bytes
         state_root_hash = hasher.finish(tenant)
     except (ConsentError, PolicyError) as error:
         raise SnapshotRejected(f"state: {error.reason}") from None
-    if len(tenant.key_commitments) > 1:
-        raise SnapshotRejected("state: a second key epoch, which this version cannot follow")
     return records, tenant, state_root_hash

@@ -8,23 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from consent.authority import Authority
-from consent.event import DirectiveEvent, Event, LinkEvent, ReceivedEvent, UnlinkEvent, parse_event
+from consent.event import (
+    DirectiveEvent,
+    ErasureEvent,
+    Event,
+    KeyEpochEvent,
+    LinkEvent,
+    ReceivedEvent,
+    UnlinkEvent,
+    parse_event,
+)
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.trust import Trust, TrustedKey
-from consent.key_ring import commit_key
+from consent.key_epoch import rekey_clusters
 from consent.policy import format_policy, policy_from_mapping
 from consent.state import Cluster, fold_event
 from consent.state_record import parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
+from consent.vocabulary.subject import Rekeyer
 from feed.log_store.identity import LogIdentity
 from feed.log_store.port import LogStore
 from feed.log_store.sqlite import SqliteLog
 from feed.ports import FeedHead, IdempotencyKey, StoredEntry, Submission
-from feed.sequencer import Sequencer, SequencerLimits
+from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.key_store import FeedKeys
 from feed.signing.log_signer import LogSigner
+from feed.signing.subject_keys import SubjectKeys
 from tests.fakes.clock import FakeClock
 from tests.fakes.signers import Signers
 
@@ -58,6 +69,8 @@ def make_keys(name: str = "feed") -> FeedKeys:
 
 
 KEYS = make_keys()
+#: Of as many key epochs as a test begins; the log says which of them have begun.
+SUBJECT_KEYS = (KEYS.subject_key, *(seed(f"feed/subject-{epoch}") for epoch in range(1, 4)))
 SIGNER = LogSigner(KEYS.log_key, KEYS.cosigner_key)
 SIGNERS = Signers(ORIGIN)
 TRUST = Trust(
@@ -132,7 +145,7 @@ def make_sequencer(store: LogStore, clock: FakeClock, limits: SequencerLimits = 
         SIGNER,
         clock,
         origin=ORIGIN,
-        key_commitment=commit_key(KEYS.subject_key),
+        subject_keys=SubjectKeys(SUBJECT_KEYS),
         authority=Authority(TRUST),
         limits=limits,
     )
@@ -146,11 +159,13 @@ class OpenLog:
         store: Its file.
         sequencer: The log itself.
         clock: Its time.
+        key_epochs: Begins key epochs.
     """
 
     store: SqliteLog
     sequencer: Sequencer
     clock: FakeClock
+    key_epochs: KeyEpochs
 
 
 @asynccontextmanager
@@ -162,7 +177,7 @@ async def open_log(directory: Path, limits: SequencerLimits = LIMITS) -> AsyncIt
         sequencer = make_sequencer(store, clock, limits)
         await sequencer.start()
         try:
-            yield OpenLog(store, sequencer, clock)
+            yield OpenLog(store, sequencer, clock, KeyEpochs(sequencer, store, SubjectKeys(SUBJECT_KEYS), ORIGIN))
         finally:
             await sequencer.close()
     finally:
@@ -197,6 +212,8 @@ def fold_entries(entries: Sequence[StoredEntry]) -> tuple[dict[bytes, Cluster], 
         event: Event = parse_event(entry.event_bytes)
         clusters |= fold_event(event, entry.seq, clusters.get, tenant.drop_seqs)
         tenant = fold_tenant_event(tenant, event, entry.seq)
+        if isinstance(event, KeyEpochEvent) and event.epoch:
+            clusters = rekey_clusters(clusters, Rekeyer(SUBJECT_KEYS[event.epoch]))
     return clusters, tenant
 
 
@@ -221,6 +238,22 @@ async def verify_everything(store: LogStore) -> list[StoredEntry]:
     found = await store.find_clusters(list(clusters))
     assert {token: parse_cluster(record) for token, record in found.items()} == clusters
     return entries
+
+
+async def verify_erased(store: LogStore) -> None:
+    """Checks a stored log of which payloads were erased: every leaf, the root, and that what is left folds to the stored state."""
+    head, entries = await store.load_head(), await read_all(store)
+    frontier = Frontier()
+    named: set[int] = set()
+    for entry in entries:
+        commitment = entry.commitment or commit(entry.opening, entry.event_bytes)
+        frontier.append(hash_leaf(leaf_data(entry.type_byte, commitment)))
+        event = parse_event(entry.event_bytes) if entry.event_bytes else None
+        named |= set(event.seqs) if isinstance(event, ErasureEvent) else set()
+    assert frontier == head.frontier
+    assert {entry.seq for entry in entries if not entry.event_bytes} == named
+    clusters, tenant = fold_entries([entry for entry in entries if entry.event_bytes])
+    assert (await read_clusters(store), head.tenant) == (clusters, tenant)
 
 
 def verify_note(head: FeedHead) -> None:

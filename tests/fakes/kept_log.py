@@ -11,11 +11,14 @@ from feed.backup.mark_keeping import MarkKeeper
 from feed.backup.opening import LogPlace, open_log
 from feed.backup.restoring import RestoreSource
 from feed.backup.writing import write_backup
+from feed.erasure import Eraser
 from feed.log_store.high_water import MarkFile
 from feed.log_store.sqlite import SqliteLog
-from feed.sequencer import Sequencer
+from feed.publish import Publisher
+from feed.sequencer import KeyEpochs, Sequencer
+from feed.signing.subject_keys import SubjectKeys
 from tests.fakes.clock import FakeClock
-from tests.fakes.feed_log import IDENTITY, KEYS, make_sequencer
+from tests.fakes.feed_log import IDENTITY, KEYS, ORIGIN, SUBJECT_KEYS, make_sequencer
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class KeptLog:
     store: SqliteLog
     sequencer: Sequencer
     mark: MarkKeeper
+
+    @property
+    def key_epochs(self) -> KeyEpochs:
+        """Begins key epochs."""
+        return KeyEpochs(self.sequencer, self.store, SubjectKeys(SUBJECT_KEYS), ORIGIN)
+
+    @property
+    def eraser(self) -> Eraser:
+        """Erases people."""
+        publisher = Publisher(self.sequencer, FakeClock(), ORIGIN)
+        return Eraser(self.sequencer, self.store, SubjectKeys(SUBJECT_KEYS), publisher, lambda: None)
 
     async def back_up(self, path: Path) -> int:
         """Writes a backup and returns how many entries it has."""
@@ -62,11 +76,14 @@ class LogFolder:
             accepted_losses=MarkFile(marks / "accepted", KEYS.kek, context, "accepted-loss"),
             identity=IDENTITY,
             kek=KEYS.kek,
+            subject_keys=SubjectKeys(SUBJECT_KEYS),
         )
 
     def source(self, backup: Path | None = None, *, archive: bool = True) -> RestoreSource:
         """What a restore reads."""
-        return RestoreSource(backup, self.directory / "archive" if archive else None, IDENTITY, KEYS.kek)
+        return RestoreSource(
+            backup, self.directory / "archive" if archive else None, IDENTITY, KEYS.kek, SubjectKeys(SUBJECT_KEYS)
+        )
 
     def save(self, name: str) -> None:
         """Keeps a copy of the database, as a snapshot of its volume would."""

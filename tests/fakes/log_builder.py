@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from consent.event import DirectiveEvent, Event, LinkEvent, UnlinkEvent, format_event
+from consent.event import DirectiveEvent, Event, KeyEpochEvent, LinkEvent, UnlinkEvent, format_event
 from consent.eventlog.checkpoint import Checkpoint, sign_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.trust import Trust, TrustedKey
+from consent.key_epoch import rekey_clusters, rekey_event
+from consent.key_ring import KeyRing, commit_key
 from consent.state import Cluster, fold_event
 from consent.state_record import StateHasher, format_cluster, parse_cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
 from consent.vocabulary.directive import Kind
+from consent.vocabulary.subject import Rekeyer
 from sidecar.ports import CheckpointSeen, LoggedEvent, LogHead, VerifiedBatch, VerifiedSnapshot, WireEntry
 from tests.fakes.signers import Signers
 
@@ -38,6 +41,7 @@ class LogBuilder:
         frontier: Right edge of the tree.
         clusters: The folded state: what a cache must answer.
         tenant_state: What the log says about the tenant.
+        subject_keys: Of the key epochs that have begun, and of epoch 0.
         now_ms: Time of the next checkpoint.
     """
 
@@ -48,6 +52,7 @@ class LogBuilder:
         self.frontier = Frontier()
         self.clusters: dict[bytes, Cluster] = {}
         self.tenant_state: TenantState = EMPTY_TENANT
+        self.subject_keys = [_seed(f"{origin}/subject-0")]
         self.now_ms = START_MS
         self._log_key = generate_signing_key(origin, KeyKind.LOG, _seed(f"{origin}/log"))
         self._cosigner_key = generate_signing_key(f"{origin}/cosigner", KeyKind.COSIGNER, _seed(f"{origin}/cosigner"))
@@ -89,6 +94,29 @@ class LogBuilder:
         """An event that takes a link back."""
         return UnlinkEvent(origin=self.origin, left=token_of(left), right=token_of(right), occurred_at_ms=START_MS)
 
+    def next_epoch(self) -> KeyEpochEvent:
+        """An event that begins the next key epoch; the first one begins epoch 0."""
+        epoch = len(self.tenant_state.key_commitments)
+        if epoch:
+            self.subject_keys.append(_seed(f"{self.origin}/subject-{epoch}"))
+        return KeyEpochEvent(origin=self.origin, epoch=epoch, key_commitment=commit_key(self.subject_keys[-1]))
+
+    def key_ring(self) -> KeyRing:
+        """The ring that fits the log as it is."""
+        return KeyRing(tuple(self.subject_keys), ())
+
+    def lead(self, event: Event) -> Event:
+        """An event of epoch 0 in the epoch that the log is in."""
+        for key in self.subject_keys[1:]:
+            event = rekey_event(event, Rekeyer(key))
+        return event
+
+    def lead_token(self, token: bytes) -> bytes:
+        """A token of epoch 0 in the epoch that the log is in."""
+        for key in self.subject_keys[1:]:
+            token = Rekeyer(key).rekey(token)
+        return token
+
     def append(self, *events: Event) -> list[LoggedEvent]:
         """Add events to the log, each with the opening that its place decides."""
         logged = [self._append_one(event) for event in events]
@@ -103,6 +131,8 @@ class LogBuilder:
         self.entries.append(WireEntry(type_byte, opening, event_bytes, self.signers.sign(event)))
         self.tenant_state = fold_tenant_event(self.tenant_state, event, seq)
         self.clusters.update(fold_event(event, seq, self.clusters.get, self.tenant_state.drop_seqs))
+        if isinstance(event, KeyEpochEvent) and event.epoch:
+            self.clusters = rekey_clusters(self.clusters, Rekeyer(self.subject_keys[event.epoch]))
         return LoggedEvent(seq, event, event_bytes)
 
     def sign(self) -> bytes:

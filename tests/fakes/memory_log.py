@@ -79,6 +79,10 @@ class MemoryLog:
             on_change()
         return accepted
 
+    def lead_event(self, event: Event) -> Event:
+        """This log stays in its first key epoch."""
+        return event
+
     async def find_cluster(self, token: bytes) -> Cluster | None:
         return self.clusters.get(token)
 

@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from consent.event import DirectiveEvent, Event, KeyEpochEvent, StateRootEvent, format_event
+from consent.event import (
+    DirectiveEvent,
+    ErasedEvent,
+    ErasureEvent,
+    Event,
+    KeyEpochEvent,
+    StateRootEvent,
+    format_event,
+)
 from consent.eventlog.attestation import Attestation
 from consent.eventlog.checkpoint import Checkpoint, sign_checkpoint
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
 from consent.eventlog.proof import consistency_proof, inclusion_proof
 from consent.eventlog.trust import Trust, TrustedKey
+from consent.key_epoch import rekey_clusters, rekey_event
 from consent.key_ring import commit_key
 from consent.state import Cluster, fold_event
 from consent.state_record import StateHasher, format_cluster, format_tenant, join_records
 from consent.tenant_state import EMPTY_TENANT, TenantState, fold_tenant_event
+from consent.vocabulary.subject import Rekeyer
 from sidecar.ports import EntriesFrame, EntryProof, HeartbeatFrame, WireEntry, WireSnapshot
 from tests.fakes.signers import Signers
 
@@ -54,9 +64,13 @@ class SigningFeed:
 
     Args:
         events: First entries, after the KEY_EPOCH that every log begins with.
+
+    Attributes:
+        subject_keys: Of the epochs that have begun, by number.
     """
 
     def __init__(self, events: Sequence[Event] = ()) -> None:
+        self.subject_keys = [SUBJECT_KEY]
         self.frontier = Frontier()
         self.leaves: list[_Leaf] = []
         self._nodes: dict[tuple[int, int], bytes] = {}
@@ -87,6 +101,35 @@ class SigningFeed:
             self._nodes[level, index] = node_hash
         self._frontiers.append(self.frontier.copy())
 
+    def begin_epoch(self, key: bytes) -> None:
+        """Append the KEY_EPOCH of the next epoch, whose key this is."""
+        epoch = len(self.subject_keys)
+        self.subject_keys.append(key)
+        self.append(KeyEpochEvent(origin=ORIGIN, epoch=epoch, key_commitment=commit_key(key)))
+
+    def erase(self, token: bytes, *seqs: int) -> None:
+        """Append an ERASURE that names these entries, and take their payload away."""
+        tokens = (token,)
+        epoch = len(self.subject_keys) - 1
+        self.append(
+            ErasureEvent(origin=ORIGIN, key_epoch=epoch, tokens=tokens, seqs=tuple(seqs), occurred_at_ms=START_MS)
+        )
+        for seq in seqs:
+            self.take_payload(seq)
+
+    def take_payload(self, seq: int) -> None:
+        """Leave of an entry what an erasure leaves."""
+        leaf = self.leaves[seq - 1]
+        commitment = commit(leaf.entry.opening, leaf.entry.event_bytes)
+        leaf.entry = WireEntry(leaf.entry.type_byte, b"", b"", commitment=commitment)
+        leaf.event = ErasedEvent(origin="", type_byte=leaf.entry.type_byte)
+
+    def lead(self, event: Event) -> Event:
+        """An event of epoch 0 in the epoch that the log is in."""
+        for key in self.subject_keys[1:]:
+            event = rekey_event(event, Rekeyer(key))
+        return event
+
     def checkpoint(
         self, size: int | None = None, time_ms: int = START_MS, *, root_hash: bytes | None = None, **keys: object
     ) -> bytes:
@@ -115,6 +158,8 @@ class SigningFeed:
         for seq, leaf in enumerate(self.leaves, start=1):
             clusters.update(fold_event(leaf.event, seq, clusters.get, tenant.drop_seqs))
             tenant = fold_tenant_event(tenant, leaf.event, seq)
+            if isinstance(leaf.event, KeyEpochEvent) and leaf.event.epoch:
+                clusters = rekey_clusters(clusters, Rekeyer(self.subject_keys[leaf.event.epoch]))
         return clusters, tenant
 
     def snapshot(self, held_size: int = 0, time_ms: int = START_MS) -> WireSnapshot:

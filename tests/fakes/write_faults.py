@@ -25,7 +25,7 @@ _HARMLESS_STATEMENTS: Final = re.compile(
     r"trusted_schema|journal_size_limit|\w+$)"
 )
 _STATEMENT_NAME: Final = re.compile(
-    r"(?:INSERT(?: OR REPLACE)? INTO|UPDATE|DELETE FROM|CREATE TABLE) \w+|BEGIN|COMMIT|PRAGMA \w+"
+    r"(?:INSERT(?: OR REPLACE)? INTO|UPDATE|DELETE FROM|CREATE TABLE|DROP TABLE IF EXISTS) \w+|BEGIN|COMMIT|PRAGMA \w+"
 )
 _NUMBERED: Final = re.compile(r"[0-9a-f]{8,}|\d+")
 

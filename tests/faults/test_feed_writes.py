@@ -256,6 +256,8 @@ TABLE: dict[str, dict[str, int]] = {
         "CREATE TABLE receipt": 1,
         "PRAGMA application_id": 1,
         "PRAGMA user_version": 1,
+        "DROP TABLE IF EXISTS next_cluster": 1,
+        "DROP TABLE IF EXISTS next_member": 1,
         "INSERT INTO identity": 1,
         "COMMIT": 1,
     },
@@ -333,6 +335,8 @@ TABLE: dict[str, dict[str, int]] = {
         "chmod log.db": 1,
         "PRAGMA journal_mode": 1,
         "BEGIN": 1,
+        "DROP TABLE IF EXISTS next_cluster": 1,
+        "DROP TABLE IF EXISTS next_member": 1,
         "COMMIT": 1,
     },
 }

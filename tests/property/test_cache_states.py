@@ -11,13 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from consent.event import Event, KeyEpochEvent, ReceivedEvent
+from consent.event import ErasureEvent, Event, KeyEpochEvent, ReceivedEvent
 from consent.key_ring import KeyRing
 from sidecar.cache.high_water import Mark
 from sidecar.cache.opening import mark_of
 from sidecar.ports import LogHead, VerifiedBatch
 from tests.fakes.cache_place import CachePlace, assert_holds, make_keys
-from tests.fakes.histories import ORIGIN, histories
+from tests.fakes.histories import ORIGIN, TOKENS, histories
 from tests.fakes.log_builder import LogBuilder
 
 
@@ -69,17 +69,36 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(history=histories(max_size=6).filter(bool))
     def apply(self, history: list[Event]) -> None:
-        self.runner.run(self.cache.apply(self.log.batch(*history)))
+        self.runner.run(self.cache.apply(self.log.batch(*map(self.log.lead, history))))
         self.head = self.log.head()
 
     @rule()
     def apply_entries_that_change_no_cluster(self) -> None:
-        epoch = len(self.log.tenant_state.key_commitments)
-        events = (
-            KeyEpochEvent(origin=ORIGIN, epoch=epoch, key_commitment=bytes([epoch % 256]) * 32),
-            ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1),
+        self.runner.run(
+            self.cache.apply(self.log.batch(ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1)))
         )
-        self.runner.run(self.cache.apply(self.log.batch(*events)))
+        self.head = self.log.head()
+
+    @rule(history=histories(max_size=3), later=histories(max_size=3))
+    def begin_key_epoch(self, history: list[Event], later: list[Event]) -> None:
+        self.runner.run(self.settle())
+        before = self.log.append(*map(self.log.lead, history))
+        epoch = self.log.append(self.log.next_epoch())
+        after = self.log.append(*map(self.log.lead, later))
+        ring = self.log.key_ring()
+        self.runner.run(self.cache.apply(VerifiedBatch([*before, *epoch, *after], self.log.head()), key_ring=ring))
+        if len(self.log.tenant_state.key_commitments) > 1:
+            self.key_ring = ring
+        self.head = self.log.head()
+
+    @rule(token=st.sampled_from(TOKENS), history=histories(max_size=2))
+    def erase(self, token: bytes, history: list[Event]) -> None:
+        led = self.log.lead_token(token)
+        cluster = self.log.clusters.get(led)
+        tokens = tuple(member.token for member in cluster.members) if cluster is not None else (led,)
+        epoch = len(self.log.subject_keys) - 1
+        erasure = ErasureEvent(origin=ORIGIN, key_epoch=epoch, tokens=tokens, seqs=(), occurred_at_ms=1)
+        self.runner.run(self.cache.apply(self.log.batch(erasure, *map(self.log.lead, history))))
         self.head = self.log.head()
 
     @rule()
@@ -105,7 +124,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(history=histories(max_size=6).filter(bool))
     def load_snapshot(self, history: list[Event]) -> None:
-        self.log.append(*history)
+        self.log.append(*map(self.log.lead, history))
         self.runner.run(self.cache.load_snapshot(self.log.snapshot()))
         self.head = self.log.head()
 
@@ -168,13 +187,18 @@ class CacheMachine(RuleBasedStateMachine):
         self.place.mark_path.write_bytes(self.disk.mark)
         self.cache = self.runner.run(self.place.open())
         assert self.cache.head.size == self.disk.size
-        then = LogBuilder(ORIGIN)
+        then, missed = LogBuilder(ORIGIN), self.log.logged[self.disk.size :]
+        epochs = [logged.seq for logged in self.log.logged if isinstance(logged.event, KeyEpochEvent)]
+        then.subject_keys = self.log.subject_keys[: max(1, sum(seq <= self.disk.size for seq in epochs))]
         then.append(*(logged.event for logged in self.log.logged[: self.disk.size]))
         assert_holds(self.cache, then)
-        missed = self.log.logged[self.disk.size :]
+        self.key_ring = self.disk.key_ring
         if missed:
-            self.runner.run(self.cache.apply(VerifiedBatch(missed, self.log.head())))
-        self.head, self.key_ring, self.older = self.cache.head, self.disk.key_ring, {}
+            begins = any(isinstance(logged.event, KeyEpochEvent) and logged.event.epoch for logged in missed)
+            ring = self.log.key_ring() if begins else None
+            self.runner.run(self.cache.apply(VerifiedBatch(missed, self.log.head()), key_ring=ring))
+            self.key_ring = ring or self.key_ring
+        self.head, self.older = self.cache.head, {}
 
     @precondition(lambda self: self.log.size > 0)
     @rule()

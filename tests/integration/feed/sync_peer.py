@@ -188,7 +188,7 @@ class Peer:
         if kind == "entries":
             assert frame.entries.from_seq == self.frontier.size + 1
             for entry in frame.entries.entries:
-                commitment = commit(entry.opening, entry.event_bytes)
+                commitment = entry.commitment or commit(entry.opening, entry.event_bytes)
                 self.frontier.append(hash_leaf(leaf_data(entry.type, commitment)))
                 self.entries.append(entry)
             if frame.entries.checkpoint:

@@ -9,13 +9,16 @@ from consentry.intake.v1 import intake_pb2, intake_pb2_grpc
 
 from consent.event import DirectiveEvent, RejectedEvent
 from consent.receipt import VerifiedReceipt, verify_receipt
+from feed.erasure import Eraser
 from feed.errors import EntryUnknown
 from feed.grpc_api import intake_client_codec as codec
 from feed.intake.receipts import ReceiptIssuer
 from feed.intake.requests import RecordDirective
 from feed.log_store.tree import LogTree
+from feed.publish import Publisher
+from feed.signing.subject_keys import SubjectKeys
 from hosting.grpc_errors import REASON_KEY
-from tests.fakes.feed_log import ORIGIN, SIGNER
+from tests.fakes.feed_log import ORIGIN, SIGNER, SUBJECT_KEYS
 from tests.integration.feed.intake_feed import IntakeFeed, running_intake
 from tests.unit.feed.intake.desk import BEN, CALL_CENTRE, WEB, opt_out
 
@@ -110,3 +113,17 @@ async def test_receipt_of_another_source_is_not_told_from_none(feed: IntakeFeed)
     assert str(of_another.value) == str(of_nobody.value)
     with pytest.raises(EntryUnknown):
         await issuer.issue_by_key(CALL_CENTRE, "k")
+
+
+async def test_receipt_of_an_erased_entry_is_refused_like_that_of_nothing(feed: IntakeFeed) -> None:
+    accepted = await record(feed, opt_out("k", BEN))
+    event = verify(await get_receipt(feed, seq=accepted.token.seq)).event
+    assert isinstance(event, DirectiveEvent)
+    log = feed.log
+    publisher = Publisher(log.sequencer, log.clock, ORIGIN)
+    eraser = Eraser(log.sequencer, log.store, SubjectKeys(SUBJECT_KEYS), publisher, lambda: None)
+    assert (await eraser.erase(event.token, "desk")).erased_count == 2
+    for request in ({"seq": accepted.token.seq}, {"idempotency_key": "k"}):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await get_receipt(feed, **request)
+        assert (REASON_KEY, "ENTRY_UNKNOWN") in list(refusal.value.trailing_metadata() or ())

@@ -31,6 +31,13 @@ def test_encode_identifier_of_token_sends_the_token_alone() -> None:
     assert message == event_pb2.Identifier(token=bytes(range(16)))
 
 
+def test_encode_identifier_of_token_says_its_key_epoch() -> None:
+    message = encode_identifier(Identifier.of_token(bytes(range(16)), 3))
+    assert (message.token, message.key_epoch) == (bytes(range(16)), 3)
+    with pytest.raises(ValueError, match="key_epoch"):
+        Identifier.of_token(bytes(16), -1)
+
+
 @pytest.mark.parametrize("value", [BROKEN, "a" * (BATCH_BYTES_MAX + 1), "ä" * BATCH_BYTES_MAX])
 def test_encode_identifier_that_cannot_be_sent_goes_out_empty(value: str) -> None:
     assert encode_identifier(email(value)) == event_pb2.Identifier(namespace="email")

@@ -57,6 +57,9 @@ SAMPLES: dict[str, ev.Event] = {
     "override": ev.OverrideEvent(
         origin="o", token=_TOKEN, objection_seq=9, occurred_at_ms=10, purpose="research", ground="legal claim"
     ),
+    "erasure": ev.ErasureEvent(
+        origin="o", key_epoch=1, tokens=(_TOKEN, _OTHER), seqs=(2, 3, 70_000), occurred_at_ms=14
+    ),
     "key epoch": ev.KeyEpochEvent(origin="o", epoch=0, key_commitment=bytes(32)),
     "enrol": ev.EnrolEvent(
         origin="o",

@@ -29,9 +29,9 @@ def _describe_layout(layout: tuple[tuple[str, wire.Field], ...] | None, code: Ev
 
 
 def field_kinds() -> set[str]:
-    """The kinds of fields that events are made of, without the `optional` and `list of` before them."""
+    """The kinds of fields that events are made of, without the `optional`, `list of` and `long list of` before them."""
     names = {field.name for layout in LAYOUTS.values() for _, field in layout}
-    return {name.removeprefix("optional ").removeprefix("list of ") for name in names}
+    return {name.removeprefix("optional ").removeprefix("long ").removeprefix("list of ") for name in names}
 
 
 def code_rows() -> list[list[str]]:

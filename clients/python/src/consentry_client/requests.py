@@ -28,7 +28,7 @@ def encode_identifier(identifier: Identifier) -> event_pb2.Identifier:
     Replacing its broken parts instead could turn it into somebody else's identifier.
     """
     if identifier.token:
-        return event_pb2.Identifier(token=identifier.token)
+        return event_pb2.Identifier(token=identifier.token, key_epoch=identifier.key_epoch)
     return event_pb2.Identifier(namespace=identifier.namespace, value=_value_on_wire(identifier.value))
 
 

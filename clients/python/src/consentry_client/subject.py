@@ -19,6 +19,7 @@ class Identifier:
             to 31 of a-z, 0-9, `_` and `-`.
         value: As the caller knows it; the sidecar normalises it.
         token: A ready subject token of 16 bytes instead of both, where the listener permits it; see `of_token`.
+        key_epoch: Key epoch of the token.
 
     Raises:
         TypeError: Something else than text was given.
@@ -28,6 +29,7 @@ class Identifier:
     namespace: str
     value: str
     token: bytes = b""
+    key_epoch: int = 0
 
     def __post_init__(self) -> None:
         for field, content, kind in (("namespace", self.namespace, str), ("value", self.value, str)):
@@ -39,11 +41,13 @@ class Identifier:
             raise ValueError("namespace of an identifier must be a letter a-z and up to 31 of a-z, 0-9, '_', '-'")
 
     @classmethod
-    def of_token(cls, token: bytes) -> "Identifier":
-        """Names a person by a ready subject token of 16 bytes."""
+    def of_token(cls, token: bytes, key_epoch: int = 0) -> "Identifier":
+        """Names a person by a ready subject token of 16 bytes; one of an older key epoch than the log's is good for ever."""
         if len(token) != _TOKEN_BYTES:
             raise ValueError(f"token of an identifier must be {_TOKEN_BYTES} bytes")
-        return cls("", "", bytes(token))
+        if not 0 <= key_epoch < 1 << 64:
+            raise ValueError("key_epoch of a token must be a number of 64 bits")
+        return cls("", "", bytes(token), key_epoch)
 
     def __repr__(self) -> str:
         if self.token:

@@ -184,7 +184,9 @@ async def test_restore_from_nothing_or_somebody_elses_is_refused(tmp_path: Path)
         await restore(folder.source(archive=False), tmp_path / "new", None)
     stranger = folder.source(backup)
     with pytest.raises(ForeignLog, match="another feed-kek"):
-        await restore(type(stranger)(backup, None, stranger.identity, bytes(32)), tmp_path / "new", None)
+        await restore(
+            type(stranger)(backup, None, stranger.identity, bytes(32), stranger.subject_keys), tmp_path / "new", None
+        )
 
 
 async def test_restore_every_flipped_byte_of_backup_or_archive_is_found(tmp_path: Path) -> None:

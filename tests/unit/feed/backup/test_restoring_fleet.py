@@ -18,13 +18,13 @@ from tests.fakes.kept_log import LogFolder
 
 @asynccontextmanager
 async def run(folder: LogFolder) -> AsyncIterator[Fleet]:
-    async with folder.run() as log, run_fleet(OpenLog(log.store, log.sequencer, FakeClock())) as fleet:
+    async with folder.run() as log, run_fleet(OpenLog(log.store, log.sequencer, FakeClock(), log.key_epochs)) as fleet:
         yield fleet
 
 
 async def make_log(folder: LogFolder) -> tuple[int, str]:
     """An opt-out with a backup before its receipts; returns its seq, and a token that is used up."""
-    async with folder.run() as log, run_fleet(OpenLog(log.store, log.sequencer, FakeClock())) as fleet:
+    async with folder.run() as log, run_fleet(OpenLog(log.store, log.sequencer, FakeClock(), log.key_epochs)) as fleet:
         token = fleet.token("pod-3")
         for name in ("pod-1", "pod-2"):
             await fleet.enrol(name)

@@ -23,11 +23,12 @@ ANSWERS = st.builds(
 REQUESTS = st.tuples(
     st.binary(min_size=16, max_size=16), st.builds(LoggedRequest, st.binary(min_size=32, max_size=32), ANSWERS)
 )
-PAYLOADS = st.tuples(
-    st.integers(0, 255),
-    st.binary(min_size=32, max_size=32),
-    st.binary(max_size=60),
-    st.text("0123456789-", max_size=55),
+HASHES = st.binary(min_size=32, max_size=32)
+TYPES = st.integers(0, 255)
+PAYLOADS = st.one_of(
+    st.tuples(TYPES, HASHES, st.binary(min_size=1, max_size=60), st.text("0123456789-", max_size=55)),
+    # Of an entry whose payload was erased.
+    st.tuples(TYPES, st.just(b""), st.just(b""), st.just(""), st.just(()), HASHES),
 )
 FRAMES = st.builds(
     lambda from_seq, payloads, requests, note, time_ms: Frame(

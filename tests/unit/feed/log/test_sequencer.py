@@ -30,6 +30,7 @@ from feed.errors import (
 from feed.log_store.port import StoredHead
 from feed.ports import Accepted, IdempotencyKey
 from feed.sequencer import Sequencer, SequencerLimits, batch_builder
+from feed.signing.subject_keys import SubjectKeys
 from tests.fakes.clock import FakeClock
 from tests.fakes.feed_log import (
     KEYS,
@@ -83,9 +84,8 @@ async def test_sequencer_subject_key_of_another_log_stops_the_start(tmp_path: Pa
     async with open_log(tmp_path):
         pass
     store = await open_store(tmp_path)
-    sequencer = Sequencer(
-        store, SIGNER, FakeClock(), origin=ORIGIN, key_commitment=commit_key(seed("other")), authority=Authority(TRUST)
-    )
+    keys = SubjectKeys((seed("other"),))
+    sequencer = Sequencer(store, SIGNER, FakeClock(), origin=ORIGIN, subject_keys=keys, authority=Authority(TRUST))
     try:
         with pytest.raises(ForeignLog, match="subject key"):
             await sequencer.start()

@@ -73,4 +73,6 @@ def test_status_waiting_helps_where_the_code_says_so_and_only_there() -> None:
         errors.ShuttingDown,
         errors.Overloaded,
         errors.PolicyConflict,
+        errors.KeyEpochConflict,
+        errors.KeyEpochBegan,
     }

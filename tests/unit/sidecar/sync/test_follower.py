@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consent.eventlog.acknowledgement import Receipt
-from consent.key_ring import KeyRing
+from consent.key_ring import KeyRing, seal_key_ring
 from sidecar.errors import FeedRefused, FeedUnavailable, SequenceGap
 from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, OutboxChange, SyncState, VerifiedBatch, WireSnapshot
 from sidecar.sync.backoff import Backoff
@@ -82,16 +82,20 @@ class HeldInMemory:
         self.head = EMPTY_HEAD
         self.key_ring: KeyRing | None = KeyRing((SUBJECT_KEY,), ((10**6, bytes(32)),))
 
-    async def apply(self, batch: VerifiedBatch, change: OutboxChange) -> None:
+    async def apply(self, batch: VerifiedBatch, change: OutboxChange, key_ring: KeyRing | None = None) -> None:
         self.head = batch.head
+        self.key_ring = key_ring or self.key_ring
 
     async def save_checkpoint(self, head: LogHead) -> None:
         self.head = head
 
 
-async def follow(*streams: Stream) -> tuple[Follower, HeldInMemory, list[tuple[SyncState, str]]]:
+async def follow(
+    *streams: Stream, feed: ScriptedFeed | None = None
+) -> tuple[Follower, HeldInMemory, list[tuple[SyncState, str]]]:
     """Follow a script to its end; returns the states on the way."""
-    cache, feed, states = HeldInMemory(), ScriptedFeed(*streams), []
+    cache, states = HeldInMemory(), list[tuple[SyncState, str]]()
+    feed = feed or ScriptedFeed(*streams)
     identity, clock = FollowerIdentity("s", "tenant-1"), FakeClock(START_MS + 500)
 
     def note() -> None:
@@ -151,3 +155,50 @@ async def test_follower_acknowledges_what_changes_answers_and_refuses_by_name() 
     assert (good.acknowledged, good.refused) == ([2], [])
     assert (bad.acknowledged, bad.refused) == ([], ["SEQUENCE_GAP"])
     assert cache.head.size == 2
+
+
+class KeyedFeed(ScriptedFeed):
+    """Hands out a key ring, whatever is asked."""
+
+    def __init__(self, ring: KeyRing, *streams: Stream) -> None:
+        super().__init__(*streams)
+        self._ring = ring
+
+    async def fetch_keys(self, recipient_public_key: bytes) -> bytes:
+        return seal_key_ring(self._ring, recipient_public_key, tenant="tenant-1", sidecar_id="s")
+
+
+AUDIT_KEYS = ((10**6, bytes(32)),)
+NEXT_KEY, LAST_KEY = bytes([7]) * 32, bytes([8]) * 32
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_taken"),
+    [
+        ((SUBJECT_KEY, NEXT_KEY), True),
+        ((SUBJECT_KEY, NEXT_KEY, LAST_KEY), True),
+        ((SUBJECT_KEY, LAST_KEY), False),
+        ((LAST_KEY, NEXT_KEY), False),
+        ((SUBJECT_KEY,), False),
+    ],
+    ids=["the key", "of a later epoch too", "another key", "another first key", "no new key"],
+)
+async def test_follower_key_epoch_is_taken_with_the_key_that_the_log_commits_to_and_no_other(
+    keys: tuple[bytes, ...], is_taken: bool
+) -> None:
+    feed = SigningFeed([opt_out(1)])
+    before = feed.entries()
+    feed.begin_epoch(NEXT_KEY)
+    stream = Stream([before, feed.entries(3)], FeedUnavailable("end"))
+    _, cache, states = await follow(stream, feed=KeyedFeed(KeyRing(keys, AUDIT_KEYS), stream))
+    if is_taken:
+        assert cache.head.size == 3
+        assert cache.key_ring is not None
+        assert cache.key_ring.subject_keys == (SUBJECT_KEY, NEXT_KEY)
+    else:
+        # State and keys from before the epoch stay in force, together.
+        assert cache.head.size == 2
+        assert cache.key_ring is not None
+        assert cache.key_ring.subject_keys == (SUBJECT_KEY,)
+        assert stream.refused == ["KEY_RING_REJECTED"]
+        assert (SyncState.REFUSED, "KEY_RING_REJECTED") in states

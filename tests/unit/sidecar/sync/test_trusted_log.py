@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from consent.event import KeyEpochEvent, ReceivedEvent, StateRootEvent
+from consent.event import ErasureEvent, KeyEpochEvent, ReceivedEvent, StateRootEvent
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.state import Cluster, Link, Member
 from consent.state_record import (
@@ -55,6 +55,38 @@ def test_receive_entries_batch_in_several_frames_waits_for_its_checkpoint() -> N
     assert len(batch.events) == 4
 
 
+def test_receive_entries_without_payload_get_through_with_the_erasure_that_names_them() -> None:
+    feed = SigningFeed([opt_out(1), opt_out(2), ReceivedEvent(origin=ORIGIN, received_at_ms=1, request_type=1)])
+    feed.erase(opt_out(1).token, 2, 4)
+    trusted = TrustedLog(TRUST, EMPTY_HEAD)
+    assert trusted.receive_entries(replace(feed.entries(1, 3), checkpoint_note=b""), NOW) is None
+    batch = trusted.receive_entries(feed.entries(4), NOW)
+    assert batch is not None
+    assert [logged.changes_answers for logged in batch.events] == [True, False, True, False, True]
+    assert batch.head.frontier.root_hash() == feed.frontier.root_hash()
+
+
+def test_receive_entries_of_the_epoch_that_they_stand_in_get_through() -> None:
+    feed = SigningFeed([opt_out(1)])
+    for key in (bytes([7]) * 32, bytes([8]) * 32):
+        feed.begin_epoch(key)
+        feed.append(feed.lead(opt_out(2)))
+    batch = TrustedLog(TRUST, EMPTY_HEAD).receive_entries(feed.entries(), NOW)
+    assert batch is not None
+    assert [event.event.key_epoch for event in batch.events if event.event.TYPE == 1] == [0, 1, 2]
+    assert len(batch.head.tenant.key_commitments) == 3
+
+
+def test_receive_snapshot_of_a_later_epoch_gets_through_and_goes_on() -> None:
+    feed = SigningFeed([opt_out(1)])
+    trusted = follow(feed)
+    feed.begin_epoch(bytes([7]) * 32)
+    snapshot = trusted.receive_snapshot(feed.snapshot(held_size=2), NOW)
+    trusted.advance(snapshot.head)
+    feed.append(feed.lead(opt_out(2)))
+    assert trusted.receive_entries(feed.entries(5), NOW) is not None
+
+
 def forged_entry(feed: SigningFeed) -> EntriesFrame:
     other = SigningFeed([opt_out(9)]).leaves[1].entry
     frame = feed.entries()
@@ -88,14 +120,63 @@ def cosigned_by_a_stranger(feed: SigningFeed) -> EntriesFrame:
     return replace(feed.entries(), checkpoint_note=feed.checkpoint(cosigner_key=stranger))
 
 
-def second_key_epoch(feed: SigningFeed) -> EntriesFrame:
-    feed.append(KeyEpochEvent(origin=ORIGIN, epoch=1, key_commitment=bytes(32)))
+def key_epoch_left_out(feed: SigningFeed) -> EntriesFrame:
+    feed.append(KeyEpochEvent(origin=ORIGIN, epoch=2, key_commitment=bytes(32)))
     return feed.entries()
 
 
-def of_another_key_epoch(feed: SigningFeed) -> EntriesFrame:
+def of_a_key_epoch_to_come(feed: SigningFeed) -> EntriesFrame:
     feed.append(opt_out(5, key_epoch=1))
     return feed.entries()
+
+
+def of_an_older_key_epoch(feed: SigningFeed) -> EntriesFrame:
+    feed.begin_epoch(bytes([7]) * 32)
+    feed.append(opt_out(5))
+    return feed.entries()
+
+
+def payload_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.take_payload(2)
+    return feed.entries()
+
+
+def payload_taken_before_its_erasure_comes(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    return feed.entries(1, 3)
+
+
+def payload_taken_of_another_entry(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    feed.take_payload(3)
+    return feed.entries()
+
+
+def payload_taken_after_its_erasure(feed: SigningFeed) -> EntriesFrame:
+    feed.append(ErasureEvent(origin=ORIGIN, tokens=(opt_out(1).token,), seqs=(5,), occurred_at_ms=START_MS))
+    feed.append(opt_out(3))
+    feed.take_payload(5)
+    return feed.entries()
+
+
+def payload_of_the_erasure_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 2)
+    feed.erase(opt_out(1).token, 4)
+    return feed.entries()
+
+
+def payload_of_a_key_epoch_taken(feed: SigningFeed) -> EntriesFrame:
+    feed.erase(opt_out(1).token, 1)
+    return feed.entries()
+
+
+def erased(change: Callable[[WireEntry], WireEntry]) -> Callable[[SigningFeed], EntriesFrame]:
+    def make(feed: SigningFeed) -> EntriesFrame:
+        feed.erase(opt_out(1).token, 2)
+        frame = feed.entries()
+        return replace(frame, entries=[frame.entries[0], change(frame.entries[1]), *frame.entries[2:]])
+
+    return make
 
 
 REFUSED_ENTRIES: dict[str, tuple[Callable[[SigningFeed], EntriesFrame], type[Exception]]] = {
@@ -121,8 +202,22 @@ REFUSED_ENTRIES: dict[str, tuple[Callable[[SigningFeed], EntriesFrame], type[Exc
         errors.EntryRejected,
     ),
     "event of another log": (of_another_log, errors.EntryRejected),
-    "second key epoch": (second_key_epoch, errors.EntryRejected),
-    "token of another key epoch": (of_another_key_epoch, errors.EntryRejected),
+    "key epoch left out": (key_epoch_left_out, errors.EntryRejected),
+    "token of a key epoch to come": (of_a_key_epoch_to_come, errors.EntryRejected),
+    "token of an older key epoch": (of_an_older_key_epoch, errors.EntryRejected),
+    "payload taken without an erasure": (payload_taken, errors.EntryRejected),
+    "payload taken, the erasure after the checkpoint": (payload_taken_before_its_erasure_comes, errors.EntryRejected),
+    "payload taken that no erasure names": (payload_taken_of_another_entry, errors.EntryRejected),
+    "payload taken that an earlier erasure names": (payload_taken_after_its_erasure, errors.EntryRejected),
+    "payload of an erasure taken": (payload_of_the_erasure_taken, errors.EntryRejected),
+    "payload of a key epoch taken": (payload_of_a_key_epoch_taken, errors.EntryRejected),
+    "erased entry with another commitment": (
+        erased(lambda e: replace(e, commitment=bytes(32))),
+        errors.RootMismatch,
+    ),
+    "erased entry without a commitment": (erased(lambda e: replace(e, commitment=b"")), errors.MalformedFrame),
+    "erased entry that has an opening": (erased(lambda e: replace(e, opening=bytes(32))), errors.EntryRejected),
+    "erased entry of another type": (erased(lambda e: replace(e, type_byte=2)), errors.RootMismatch),
     "checkpoint by another key": (signed_by, errors.CheckpointRejected),
     "checkpoint without a trusted cosigner": (cosigned_by_a_stranger, errors.CheckpointRejected),
     "checkpoint that is no note": (
@@ -305,15 +400,8 @@ def test_receive_snapshot_with_one_token_in_two_clusters_is_refused() -> None:
         TrustedLog(TRUST, EMPTY_HEAD).receive_snapshot(wire, NOW)
 
 
-@pytest.mark.parametrize(
-    "tenant",
-    [
-        TenantState(document=b"{}", version_seqs=((1, 1),)),
-        TenantState(key_commitments=(bytes(32), bytes(32))),
-    ],
-    ids=["a policy that cannot be read", "a second key epoch"],
-)
-def test_receive_snapshot_of_a_tenant_that_this_version_cannot_serve_is_refused(tenant: TenantState) -> None:
+def test_receive_snapshot_of_a_policy_that_cannot_be_read_is_refused() -> None:
+    tenant = TenantState(document=b"{}", version_seqs=((1, 1),))
     with pytest.raises(errors.SnapshotRejected):
         TrustedLog(TRUST, EMPTY_HEAD).receive_snapshot(commit_to([], format_tenant(tenant)), NOW)
 

@@ -233,7 +233,7 @@ def _serialize(message: Any) -> bytes:
 def read_identifier(message: event_pb2.Identifier) -> Identifier:
     """Reads an identifier as a server gets it."""
     if message.token:
-        return Identifier.of_token(message.token)
+        return Identifier.of_token(message.token, message.key_epoch)
     return Identifier(message.namespace, message.value)
 
 

@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63onsentry/event/v1/event.proto\x12\x12\x63onsentry.event.v1\"=\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x0c\"/\n\x10\x43onsistencyToken\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"\x9b\x01\n\x05\x45ntry\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0f\n\x07opening\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65vent_bytes\x18\x03 \x01(\x0c\x12\x12\n\ncommitment\x18\x04 \x01(\x0c\x12\x35\n\x0c\x61ttestations\x18\x05 \x03(\x0b\x32\x1f.consentry.event.v1.Attestation\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\"\xb8\x01\n\x0b\x41ttestation\x12\x10\n\x08key_name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\naudit_path\x18\x03 \x03(\x0c\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06key_id\x18\x05 \x01(\x0c\x12\x1e\n\x16signed_at_unix_seconds\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61tch_index\x18\x07 \x01(\r\x12\x12\n\nbatch_size\x18\x08 \x01(\r*\xe1\x01\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_KIND_GRANT\x10\x01\x12\x1a\n\x16\x44IRECTIVE_KIND_OPT_OUT\x10\x02\x12\x1b\n\x17\x44IRECTIVE_KIND_WITHDRAW\x10\x03\x12\x19\n\x15\x44IRECTIVE_KIND_REFUSE\x10\x04\x12\x19\n\x15\x44IRECTIVE_KIND_OBJECT\x10\x05\x12\'\n#DIRECTIVE_KIND_REVOKE_BY_CONTROLLER\x10\x06*p\n\x05Proof\x12\x15\n\x11PROOF_UNSPECIFIED\x10\x00\x12\x0e\n\nPROOF_NONE\x10\x01\x12\x0e\n\nPROOF_LINK\x10\x02\x12\x17\n\x13PROOF_DOUBLE_OPT_IN\x10\x03\x12\x17\n\x13PROOF_AUTHENTICATED\x10\x04*p\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSURANCE_DEVICE\x10\x01\x12\x1b\n\x17\x41SSURANCE_CONTACT_POINT\x10\x02\x12\x15\n\x11\x41SSURANCE_ACCOUNT\x10\x03*U\n\tGrantedBy\x12\x1a\n\x16GRANTED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fGRANTED_BY_SELF\x10\x01\x12\x17\n\x13GRANTED_BY_GUARDIAN\x10\x02*^\n\x07\x41geBand\x12\x18\n\x14\x41GE_BAND_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41GE_BAND_CHILD\x10\x01\x12\x11\n\rAGE_BAND_TEEN\x10\x02\x12\x12\n\x0e\x41GE_BAND_ADULT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63onsentry/event/v1/event.proto\x12\x12\x63onsentry.event.v1\"P\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x0c\x12\x11\n\tkey_epoch\x18\x04 \x01(\x04\"/\n\x10\x43onsistencyToken\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"\x9b\x01\n\x05\x45ntry\x12\x0c\n\x04type\x18\x01 \x01(\r\x12\x0f\n\x07opening\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65vent_bytes\x18\x03 \x01(\x0c\x12\x12\n\ncommitment\x18\x04 \x01(\x0c\x12\x35\n\x0c\x61ttestations\x18\x05 \x03(\x0b\x32\x1f.consentry.event.v1.Attestation\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\"\xb8\x01\n\x0b\x41ttestation\x12\x10\n\x08key_name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\naudit_path\x18\x03 \x03(\x0c\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06key_id\x18\x05 \x01(\x0c\x12\x1e\n\x16signed_at_unix_seconds\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61tch_index\x18\x07 \x01(\r\x12\x12\n\nbatch_size\x18\x08 \x01(\r*\xe1\x01\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_KIND_GRANT\x10\x01\x12\x1a\n\x16\x44IRECTIVE_KIND_OPT_OUT\x10\x02\x12\x1b\n\x17\x44IRECTIVE_KIND_WITHDRAW\x10\x03\x12\x19\n\x15\x44IRECTIVE_KIND_REFUSE\x10\x04\x12\x19\n\x15\x44IRECTIVE_KIND_OBJECT\x10\x05\x12\'\n#DIRECTIVE_KIND_REVOKE_BY_CONTROLLER\x10\x06*p\n\x05Proof\x12\x15\n\x11PROOF_UNSPECIFIED\x10\x00\x12\x0e\n\nPROOF_NONE\x10\x01\x12\x0e\n\nPROOF_LINK\x10\x02\x12\x17\n\x13PROOF_DOUBLE_OPT_IN\x10\x03\x12\x17\n\x13PROOF_AUTHENTICATED\x10\x04*p\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSURANCE_DEVICE\x10\x01\x12\x1b\n\x17\x41SSURANCE_CONTACT_POINT\x10\x02\x12\x15\n\x11\x41SSURANCE_ACCOUNT\x10\x03*U\n\tGrantedBy\x12\x1a\n\x16GRANTED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fGRANTED_BY_SELF\x10\x01\x12\x17\n\x13GRANTED_BY_GUARDIAN\x10\x02*^\n\x07\x41geBand\x12\x18\n\x14\x41GE_BAND_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41GE_BAND_CHILD\x10\x01\x12\x11\n\rAGE_BAND_TEEN\x10\x02\x12\x12\n\x0e\x41GE_BAND_ADULT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'consentry.event.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTIVEKIND']._serialized_start=512
-  _globals['_DIRECTIVEKIND']._serialized_end=737
-  _globals['_PROOF']._serialized_start=739
-  _globals['_PROOF']._serialized_end=851
-  _globals['_ASSURANCE']._serialized_start=853
-  _globals['_ASSURANCE']._serialized_end=965
-  _globals['_GRANTEDBY']._serialized_start=967
-  _globals['_GRANTEDBY']._serialized_end=1052
-  _globals['_AGEBAND']._serialized_start=1054
-  _globals['_AGEBAND']._serialized_end=1148
+  _globals['_DIRECTIVEKIND']._serialized_start=531
+  _globals['_DIRECTIVEKIND']._serialized_end=756
+  _globals['_PROOF']._serialized_start=758
+  _globals['_PROOF']._serialized_end=870
+  _globals['_ASSURANCE']._serialized_start=872
+  _globals['_ASSURANCE']._serialized_end=984
+  _globals['_GRANTEDBY']._serialized_start=986
+  _globals['_GRANTEDBY']._serialized_end=1071
+  _globals['_AGEBAND']._serialized_start=1073
+  _globals['_AGEBAND']._serialized_end=1167
   _globals['_IDENTIFIER']._serialized_start=54
-  _globals['_IDENTIFIER']._serialized_end=115
-  _globals['_CONSISTENCYTOKEN']._serialized_start=117
-  _globals['_CONSISTENCYTOKEN']._serialized_end=164
-  _globals['_ENTRY']._serialized_start=167
-  _globals['_ENTRY']._serialized_end=322
-  _globals['_ATTESTATION']._serialized_start=325
-  _globals['_ATTESTATION']._serialized_end=509
+  _globals['_IDENTIFIER']._serialized_end=134
+  _globals['_CONSISTENCYTOKEN']._serialized_start=136
+  _globals['_CONSISTENCYTOKEN']._serialized_end=183
+  _globals['_ENTRY']._serialized_start=186
+  _globals['_ENTRY']._serialized_end=341
+  _globals['_ATTESTATION']._serialized_start=344
+  _globals['_ATTESTATION']._serialized_end=528
 # @@protoc_insertion_point(module_scope)

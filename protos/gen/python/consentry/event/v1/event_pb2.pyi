@@ -145,22 +145,26 @@ class Identifier(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    KEY_EPOCH_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """email, phone, user, device, or a namespace of the tenant's own (a-z, 0-9, '_', '-')."""
     value: _builtins.str
     """As the caller knows it; normalised by the namespace's rule (docs/protocol.md)."""
     token: _builtins.bytes
     """A ready subject token of 16 bytes instead of namespace and value; only where the listener permits it."""
+    key_epoch: _builtins.int
+    """Key epoch of `token`; 0, where it is left out. A sidecar leads it to the epoch in force; intake takes epoch 0 only."""
     def __init__(
         self,
         *,
         namespace: _builtins.str = ...,
         value: _builtins.str = ...,
         token: _builtins.bytes = ...,
+        key_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "token", b"token", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_epoch", b"key_epoch", "namespace", b"namespace", "token", b"token", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

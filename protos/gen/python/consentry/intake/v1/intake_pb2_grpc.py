@@ -522,3 +522,167 @@ class PolicyService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class SubjectServiceStub:
+    """What concerns people's tokens as such; administration, on its socket.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetKeyEpoch = channel.unary_unary(
+                '/consentry.intake.v1.SubjectService/GetKeyEpoch',
+                request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochRequest.SerializeToString,
+                response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochResponse.FromString,
+                _registered_method=True)
+        self.BeginKeyEpoch = channel.unary_unary(
+                '/consentry.intake.v1.SubjectService/BeginKeyEpoch',
+                request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.SerializeToString,
+                response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/consentry.intake.v1.SubjectService/EraseSubject',
+                request_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+
+
+class SubjectServiceServicer:
+    """What concerns people's tokens as such; administration, on its socket.
+    """
+
+    def GetKeyEpoch(self, request, context):
+        """The key epoch that the log is in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginKeyEpoch(self, request, context):
+        """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseSubject(self, request, context):
+        """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_SubjectServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetKeyEpoch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeyEpoch,
+                    request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochRequest.FromString,
+                    response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochResponse.SerializeToString,
+            ),
+            'BeginKeyEpoch': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginKeyEpoch,
+                    request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.FromString,
+                    response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'consentry.intake.v1.SubjectService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('consentry.intake.v1.SubjectService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class SubjectService:
+    """What concerns people's tokens as such; administration, on its socket.
+    """
+
+    @staticmethod
+    def GetKeyEpoch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.intake.v1.SubjectService/GetKeyEpoch',
+            consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochRequest.SerializeToString,
+            consentry_dot_intake_dot_v1_dot_intake__pb2.GetKeyEpochResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginKeyEpoch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.intake.v1.SubjectService/BeginKeyEpoch',
+            consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochRequest.SerializeToString,
+            consentry_dot_intake_dot_v1_dot_intake__pb2.BeginKeyEpochResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.intake.v1.SubjectService/EraseSubject',
+            consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectRequest.SerializeToString,
+            consentry_dot_intake_dot_v1_dot_intake__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -174,3 +174,58 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """What the feed holds: log size, root, policy, sidecars that are connected."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class SubjectServiceStub:
+    """What concerns people's tokens as such; administration, on its socket."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> SubjectServiceAsyncStub: ...
+    GetKeyEpoch: _grpc.UnaryUnaryMultiCallable[_intake_pb2.GetKeyEpochRequest, _intake_pb2.GetKeyEpochResponse]
+    """The key epoch that the log is in."""
+    BeginKeyEpoch: _grpc.UnaryUnaryMultiCallable[_intake_pb2.BeginKeyEpochRequest, _intake_pb2.BeginKeyEpochResponse]
+    """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_intake_pb2.EraseSubjectRequest, _intake_pb2.EraseSubjectResponse]
+    """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
+
+@_typing.type_check_only
+class SubjectServiceAsyncStub(SubjectServiceStub):
+    """What concerns people's tokens as such; administration, on its socket."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetKeyEpoch: _aio.UnaryUnaryMultiCallable[_intake_pb2.GetKeyEpochRequest, _intake_pb2.GetKeyEpochResponse]  # type: ignore[assignment]
+    """The key epoch that the log is in."""
+    BeginKeyEpoch: _aio.UnaryUnaryMultiCallable[_intake_pb2.BeginKeyEpochRequest, _intake_pb2.BeginKeyEpochResponse]  # type: ignore[assignment]
+    """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_intake_pb2.EraseSubjectRequest, _intake_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
+
+class SubjectServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What concerns people's tokens as such; administration, on its socket."""
+
+    @_abc_1.abstractmethod
+    def GetKeyEpoch(
+        self,
+        request: _intake_pb2.GetKeyEpochRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.GetKeyEpochResponse, _abc.Awaitable[_intake_pb2.GetKeyEpochResponse]]:
+        """The key epoch that the log is in."""
+
+    @_abc_1.abstractmethod
+    def BeginKeyEpoch(
+        self,
+        request: _intake_pb2.BeginKeyEpochRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.BeginKeyEpochResponse, _abc.Awaitable[_intake_pb2.BeginKeyEpochResponse]]:
+        """A new subject key, and everybody under the tokens that it makes. Requests wait meanwhile; answers of sidecars stay the same."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _intake_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.EraseSubjectResponse, _abc.Awaitable[_intake_pb2.EraseSubjectResponse]]:
+        """Everything that the log holds about a person and nobody else is taken away; a denial of everything stays."""
+
+def add_SubjectServiceServicer_to_server(servicer: SubjectServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
