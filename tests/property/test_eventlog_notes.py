@@ -31,7 +31,7 @@ from consent.eventlog.keys import (
     verify_note,
 )
 from consent.eventlog.signed_note import Note, NoteSignature, format_note, parse_note
-from consent.eventlog.trust import Trust, TrustedKey, format_trust, open_trust, parse_trust, seal_trust
+from consent.eventlog.trust import SourceRights, Trust, TrustedKey, format_trust, open_trust, parse_trust, seal_trust
 from tests.unit.consent.eventlog.signers import (
     COSIGNER_KEY,
     LOG_KEY,
@@ -53,6 +53,8 @@ TIMES = st.integers(0, MAX_TIME_UNIX_SECONDS)
 HASHES = st.binary(min_size=32, max_size=32)
 SIGNATURES = st.builds(NoteSignature, NAMES, st.binary(min_size=4, max_size=4), st.binary(min_size=1, max_size=80))
 NOTES = st.builds(Note, TEXTS, st.lists(SIGNATURES, min_size=1, max_size=5).map(tuple))
+LISTED = st.lists(LINES, max_size=3).map(tuple)
+RIGHTS = st.builds(SourceRights, LINES, LISTED, LISTED, st.integers(0, 255), st.integers(0, 255))
 KEYS = st.builds(generate_signing_key, NAMES, st.sampled_from(KeyKind), SEEDS)
 CHECKPOINTS = st.builds(Checkpoint, LINES, st.integers(1, 2**63 - 1), HASHES, st.lists(LINES, max_size=3).map(tuple))
 
@@ -68,9 +70,9 @@ def trusts(draw: st.DrawFn) -> Trust:
         for _ in range(count):
             start, end = sorted([draw(TIMES), draw(TIMES)])
             key = generate_signing_key(draw(NAMES), kind, next(seeds))
-            keys.append(
-                TrustedKey(key.verifier_key, draw(st.sampled_from([None, start])), draw(st.sampled_from([None, end])))
-            )
+            ends = draw(st.sampled_from([None, start])), draw(st.sampled_from([None, end]))
+            rights = draw(RIGHTS) if kind is KeyKind.SOURCE else None
+            keys.append(TrustedKey(key.verifier_key, *ends, rights=rights))
         lists.append(tuple(keys))
     return Trust(
         tenant=draw(LINES),

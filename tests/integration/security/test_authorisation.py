@@ -69,10 +69,11 @@ class Place:
     refusal: str = ""
 
 
-FEED, INTAKE, POLICY = (
-    "consentry.feed.v1.FeedService",
-    "consentry.intake.v1.IntakeService",
+FEED, INTAKE = "consentry.feed.v1.FeedService", "consentry.intake.v1.IntakeService"
+ADMINISTRATION = (
     "consentry.intake.v1.PolicyService",
+    "consentry.intake.v1.SubjectService",
+    "consentry.intake.v1.BackupService",
 )
 SYNC = Place(Role.SIDECAR, (FEED,), frozenset({"sidecar"}), "SIDECAR_NOT_PERMITTED")
 PARTNER_INTAKE = Place(
@@ -80,7 +81,7 @@ PARTNER_INTAKE = Place(
 )
 SOCKETS = {
     "web": Place(Role.SOURCE, (INTAKE,)),
-    "feed-admin": Place(Role.ADMINISTRATOR, (INTAKE, POLICY)),
+    "feed-admin": Place(Role.ADMINISTRATOR, (INTAKE, *ADMINISTRATION)),
     "feed-import": Place(Role.IMPORTER, (INTAKE,)),
 }
 
