@@ -208,7 +208,8 @@ async def test_key_epoch_over_a_state_that_lost_a_row_is_refused(tmp_path: Path)
     async with open_log(tmp_path) as log:
         await fill(log)
         async with log.store._database.writing() as connection:
-            await connection.execute_fetchall("DELETE FROM cluster WHERE first_token = ?", (token_of("cid"),))
+            token_hash = log.store._rows.token_hash(token_of("cid"))
+            await connection.execute_fetchall("DELETE FROM cluster WHERE token_hash = ?", (token_hash,))
         with pytest.raises(CorruptLog):
             await log.key_epochs.begin(1)
 

@@ -72,6 +72,7 @@ class Place:
 FEED, INTAKE = "consentry.feed.v1.FeedService", "consentry.intake.v1.IntakeService"
 ADMINISTRATION = (
     "consentry.intake.v1.PolicyService",
+    "consentry.intake.v1.SubjectService",
     "consentry.intake.v1.BackupService",
     "consentry.feed.v1.AuditService",
     "consentry.feed.v1.EnrolmentService",
