@@ -59,6 +59,18 @@ def hash_leaf(leaf_data: bytes) -> bytes:
     return sha256(b"\x00" + leaf_data).digest()
 
 
+def hash_entry(event_type: int, opening: bytes, event_bytes: bytes) -> bytes:
+    """Hash an entry to its leaf, 32 bytes: `hash_leaf(leaf_data(event_type, commit(opening, event_bytes)))` in one step.
+
+    Raises:
+        MalformedLeaf: The opening is not 32 bytes long or the type not a u8.
+    """
+    # Every entry passes here, wherever a log is synced or verified.
+    if len(opening) != OPENING_BYTES or not 0 <= event_type <= 0xFF:
+        raise MalformedLeaf(f"entry: an opening has {OPENING_BYTES} bytes, a type fits a byte")
+    return sha256(b"\x00" + event_type.to_bytes() + sha256(opening + event_bytes).digest()).digest()
+
+
 def hash_children(left: bytes, right: bytes) -> bytes:
     """Hash an inner node: SHA-256(0x01 || left || right), 32 bytes."""
     return sha256(b"\x01" + left + right).digest()

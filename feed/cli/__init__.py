@@ -11,6 +11,7 @@ from feed.cli.policy import policy_app
 from feed.cli.record import record_app
 from feed.cli.server import init, serve, show_config, status
 from feed.cli.session import EXIT_USAGE
+from feed.cli.verification import verify_log
 
 app = typer.Typer(
     name="consentry-feed",
@@ -29,6 +30,7 @@ app.command()(serve)
 app.command("show-config")(show_config)
 app.command()(status)
 app.command("import")(import_file)
+app.command("verify-log")(verify_log)
 app.add_typer(keys_app, name="keys")
 app.add_typer(policy_app, name="policy")
 app.add_typer(record_app, name="record")

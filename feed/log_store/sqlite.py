@@ -17,7 +17,7 @@ from feed.log_store.database import Database, write_rows
 from feed.log_store.migrations import migrate
 from feed.log_store.port import Acknowledgement, Batch, ClusterRow, LoggedRequest, RequestName, StoredHead
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
-from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.sealing import KEY_BYTES, KeyWrap, Sealer, data_key_label, identify_kek
 from feed.log_store.tree import needed_nodes, node_position, node_reader
 from feed.log_store.verification import verify_head
 from feed.ports import StoredEntry
@@ -246,12 +246,12 @@ async def _unlock(database: Database, identity: LogIdentity, kek: bytes) -> RowC
         index_key = await _check_identity(connection, identity, kek, wrap)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")
         keys = {
-            read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), _data_key_label(number))
+            read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), data_key_label(number))
             for number, wrapped in stored
         }
         current = max(keys, default=0) + 1
         keys[current] = os.urandom(KEY_BYTES)
-        wrapped_key = wrap.wrap(keys[current], _data_key_label(current))
+        wrapped_key = wrap.wrap(keys[current], data_key_label(current))
         await write_rows(connection, "INSERT INTO data_key VALUES (?, ?)", [(current, wrapped_key)])
     return RowCodec(Sealer(keys, current, context), index_key)
 
@@ -300,7 +300,3 @@ def _last_within_limit(sizes: Sequence[tuple[Any, ...]]) -> int:
             break
         last_seq = read_number(seq, "seq")
     return last_seq
-
-
-def _data_key_label(number: int) -> str:
-    return f"data-key/{number}"
