@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consent.event import Event
 from consent.eventlog.merkle import Frontier
@@ -55,8 +55,7 @@ class LogHead:
 EMPTY_HEAD = LogHead(Frontier())
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     """An event at its place in the log, with its canonical bytes."""
 
     seq: int

@@ -140,6 +140,26 @@ class Frontier:
         hashes.append(node_hash)
         return nodes
 
+    def extend(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Add leaves as `append` does, for whoever keeps no nodes.
+
+        Raises:
+            MalformedLeaf: A hash is not 32 bytes long, or the tree would be full; nothing was added.
+        """
+        if (
+            any(len(leaf_hash) != HASH_BYTES for leaf_hash in leaf_hashes)
+            or len(leaf_hashes) > MAX_TREE_SIZE - self._size
+        ):
+            raise MalformedLeaf(f"leaf_hash: must be {HASH_BYTES} bytes, in a tree of at most {MAX_TREE_SIZE} leaves")
+        hashes = self._hashes
+        for index, leaf_hash in enumerate(leaf_hashes, start=self._size):
+            node_hash, rest = leaf_hash, index
+            while rest & 1:
+                node_hash = sha256(b"\x01" + hashes.pop() + node_hash).digest()
+                rest >>= 1
+            hashes.append(node_hash)
+        self._size += len(leaf_hashes)
+
     def root_hash(self) -> bytes:
         """Compute the root of the whole tree, 32 bytes."""
         return fold_right_edge(self._hashes)

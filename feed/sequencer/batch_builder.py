@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consent.event import DirectiveEvent, Event, LinkEvent, RejectedEvent, format_event
-from consent.eventlog.merkle import OPENING_BYTES, Node, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import OPENING_BYTES, Node, hash_entry
 from consent.policy import ForbiddenReplacement, PolicyError
 from consent.state import Cluster, fold_event
 from consent.tenant_state import EventOutOfOrder, TenantState, fold_tenant_event
@@ -179,7 +179,7 @@ class BatchBuilder:
         submission = request.submission
         for event, event_bytes in zip(submission.events, request.event_bytes, strict=True):
             opening = os.urandom(OPENING_BYTES)
-            leaf_hash = hash_leaf(leaf_data(event.TYPE, commit(opening, event_bytes)))
+            leaf_hash = hash_entry(event.TYPE, opening, event_bytes)
             self._nodes += self._frontier.append(leaf_hash)
             entry = StoredEntry(self._frontier.size, event.TYPE, opening, event_bytes, submission.traceparent)
             self._entries.append(entry)

@@ -23,7 +23,7 @@ from consent.event import (
 )
 from consent.eventlog.checkpoint import VerifiedCheckpoint, verify_checkpoint
 from consent.eventlog.errors import EventLogError
-from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import Frontier, hash_entry
 from consent.eventlog.proof import verify_consistency, verify_inclusion
 from consent.eventlog.trust import Trust
 from consent.policy import PolicyError
@@ -150,12 +150,14 @@ class TrustedLog:
         if frame.from_seq != expected_seq:
             raise SequenceGap(f"expected entry {expected_seq}, the frame starts at {frame.from_seq}")
         # 3. Entries.
+        leaf_hashes = []
         for seq, entry in enumerate(frame.entries, start=expected_seq):
             event = self._verify_entry(entry, seq)
-            pending.frontier.append(_leaf_hash(entry))
+            leaf_hashes.append(_leaf_hash(entry))
             pending.tenant = _fold_tenant(pending.tenant, event, seq)
             _verify_epoch(event, pending.tenant, seq)
             pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+        pending.frontier.extend(leaf_hashes)
         if not frame.checkpoint_note:
             self._pending = pending
             return None
@@ -292,7 +294,7 @@ def _see_fresh(note: bytes, time_ms: int, moment: Moment) -> CheckpointSeen:
 
 def _leaf_hash(entry: WireEntry) -> bytes:
     try:
-        return hash_leaf(leaf_data(entry.type_byte, commit(entry.opening, entry.event_bytes)))
+        return hash_entry(entry.type_byte, entry.opening, entry.event_bytes)
     except ValueError:
         raise MalformedFrame("entries: an opening has 32 bytes, a type fits a byte") from None
 
