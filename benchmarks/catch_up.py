@@ -12,6 +12,7 @@ from benchmarks.log_material import build_log
 from benchmarks.machine import LOAD_CORES, SERVER_CORES, pin
 from feed.setup import Installation, set_up
 from feed.signing.key_store import load_keys
+from hosting.processes import collect_rarely
 from hosting.settings import load_settings
 from sidecar.config import ENV_PREFIX, SidecarSettings
 from sidecar.runtime import running_sidecar
@@ -28,6 +29,8 @@ def measure() -> dict[str, Any]:
     Returns:
         Seconds by the clock from the sidecar's start until everything is in force and durable; seconds of its processor time.
     """
+    # As `consentry-sidecar serve` does it.
+    collect_rarely()
     with tempfile.TemporaryDirectory(prefix="csty-catch-up-") as folder:
         home, environ = Path(folder) / "home", clean_environment()
         set_up(Installation(home, TENANT, ORIGIN, "sidecar-1", free_port()))

@@ -2,9 +2,11 @@
 
 from hashlib import sha256
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consent.eventlog.errors import MalformedLeaf
 from consent.eventlog.merkle import Frontier, commit, hash_entry, hash_leaf, leaf_data
 from feed.log_store.tree import node_position
 from feed.verification.findings import Reason
@@ -76,3 +78,21 @@ def test_hash_entry_is_the_leaf_hash_of_its_commitment(event_type: int, opening:
     assert hash_entry(event_type, opening, event_bytes) == hash_leaf(
         leaf_data(event_type, commit(opening, event_bytes))
     )
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_extend_is_append_for_each_leaf(before: int, more: int) -> None:
+    leaves = [_leaf(index) for index in range(before + more)]
+    one_by_one, at_once = Frontier(), Frontier()
+    for leaf in leaves:
+        one_by_one.append(leaf)
+    at_once.extend(leaves[:before])
+    at_once.extend(leaves[before:])
+    assert at_once == one_by_one
+
+
+def test_extend_with_a_hash_of_another_size_adds_nothing() -> None:
+    frontier = Frontier()
+    with pytest.raises(MalformedLeaf):
+        frontier.extend([_leaf(0), b"short"])
+    assert frontier == Frontier()

@@ -12,6 +12,7 @@ from consent.eventlog.trust import Trust, TrustedKey
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
 from feed.log_store.sqlite import DATABASE_NAME
 from feed.log_store.tree import node_position
+from feed.verification.findings import Reason
 from feed.verification.segment import SEGMENT_ENTRIES, SEGMENT_LEVEL
 from feed.verification.verifier import Phase, verify_log
 from tests.fakes.feed_log import ORIGIN, TRUST, make_directive, make_policy, seed
@@ -251,3 +252,8 @@ def test_verify_another_log_or_key_is_no_finding_but_an_error(log: Path, tmp_pat
     (tmp_path / DATABASE_NAME).write_bytes(b"not a database, and long enough to be taken for the header of one" * 20)
     with pytest.raises(CorruptLog):
         verify_log(place_of(tmp_path), TRUST, workers=1)
+
+
+def test_every_kind_of_finding_is_explained_to_operators() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "verification.md").read_text(encoding="utf-8")
+    assert {reason for reason in Reason if f"`{reason}`" not in page} == set()
