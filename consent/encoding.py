@@ -233,7 +233,7 @@ def _builder(make: Callable[..., Any], names: tuple[str, ...]) -> Callable[[Iter
     setters = [getattr(make, name).__set__ for name in names]
 
     def build(values: Iterable[Any]) -> Any:
-        made = object.__new__(make)
+        made: Any = object.__new__(make)
         # Setters return None, so `any` runs through all of them.
         any(map(operator.call, setters, repeat(made), values))
         return made

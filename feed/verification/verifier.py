@@ -164,11 +164,12 @@ def _verify_head(head: StoredHead | None, last_seq: int, trust: Trust, report: L
 
 def _verify_root(frontier: Frontier, head: StoredHead | None, report: LogReport) -> None:
     signed = report.checkpoint
-    if signed is not None and (signed.size, signed.root_hash) != (frontier.size, frontier.root_hash()):
+    if signed is None:
+        if head is not None and frontier != head.frontier:
+            report.add(Finding(Reason.FRONTIER_MISMATCH, "the head's frontier is not that of the entries"))
+    elif (signed.size, signed.root_hash) != (frontier.size, frontier.root_hash()):
         text = f"the {frontier.size} entries do not hash to the root that was signed for {signed.size}"
         report.add(Finding(Reason.ROOT_MISMATCH, text))
-    elif head is not None and frontier != head.frontier:
-        report.add(Finding(Reason.FRONTIER_MISMATCH, "the head's frontier is not that of the entries"))
 
 
 def _find_node(reader: LogReader, position: int) -> bytes | None:

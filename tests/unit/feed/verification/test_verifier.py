@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consent.event import Event, PolicyEvent, StateRootEvent
+from consent.event import Event, KeyEpochEvent, PolicyEvent, StateRootEvent
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.trust import Trust, TrustedKey
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
@@ -44,6 +44,11 @@ def find(directory: Path, trust: Trust = TRUST, **options: Any) -> list[tuple[st
     report = verify_log(place_of(directory), trust, workers=1, **options)
     assert report.finding_count == len(report.findings)
     return [(finding.reason.value, finding.seq) for finding in report.findings]
+
+
+def _believing_a_stranger() -> Trust:
+    stranger = generate_signing_key(ORIGIN, KeyKind.LOG, seed("stranger"))
+    return replace(TRUST, log_keys=(TrustedKey(stranger.verifier_key),))
 
 
 def test_verify_sound_log_finds_nothing_and_returns_what_was_signed(log: Path) -> None:
@@ -152,6 +157,13 @@ def test_verify_head_of_another_log_is_named(log: Path, tmp_path: Path) -> None:
     assert find(log) == [("FRONTIER_MISMATCH", None), ("ROOT_MISMATCH", None)]
 
 
+def test_verify_frontier_that_is_not_the_entries_is_named_whoever_signed(log: Path, tmp_path: Path) -> None:
+    other = write_log(tmp_path / "other", opt_outs(SIZE + 1))
+    commit_forged(log, [make_directive("last")], frontier=other.frontier)
+    assert find(log) == [("FRONTIER_MISMATCH", None)]
+    assert find(log, _believing_a_stranger()) == [("CHECKPOINT_REJECTED", None), ("FRONTIER_MISMATCH", None)]
+
+
 def test_verify_older_head_put_back_is_named(log: Path) -> None:
     columns = "version, frontier, checkpoint_note, checkpoint_time_ms, sealed"
     change(log, "CREATE TABLE kept AS SELECT * FROM head")
@@ -174,8 +186,7 @@ def test_verify_damaged_head_is_named(log: Path, statement: str, reason: str) ->
 
 
 def test_verify_trust_file_with_other_keys_rejects_the_checkpoint(log: Path) -> None:
-    stranger = generate_signing_key(ORIGIN, KeyKind.LOG, seed("stranger"))
-    report = verify_log(place_of(log), replace(TRUST, log_keys=(TrustedKey(stranger.verifier_key),)), workers=1)
+    report = verify_log(place_of(log), _believing_a_stranger(), workers=1)
     assert [finding.reason.value for finding in report.findings] == ["CHECKPOINT_REJECTED"]
     assert "INSUFFICIENT_SIGNATURES" in report.findings[0].text
     assert report.checkpoint is None
@@ -201,6 +212,14 @@ def test_verify_log_smaller_than_the_trust_file_says_is_named(log: Path) -> None
 def test_verify_entry_that_may_not_stand_there_is_named(log: Path, event: Event, finding: tuple[str, int]) -> None:
     commit_forged(log, [event])
     assert find(log) == [finding]
+
+
+def test_verify_tokens_of_a_key_epoch_must_come_behind_it(log: Path) -> None:
+    epoch = KeyEpochEvent(origin=ORIGIN, epoch=1, key_commitment=bytes(32))
+    write_log(log, [epoch, make_directive("after", key_epoch=1)])
+    assert find(log) == []
+    write_log(log, [make_directive("before", key_epoch=2), replace(epoch, epoch=2), make_directive("x", key_epoch=2)])
+    assert find(log) == [("EVENT_REFUSED", SIZE + 3)]
 
 
 def test_verify_stored_policy_that_no_entry_says_is_named(log: Path) -> None:
