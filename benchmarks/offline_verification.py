@@ -24,7 +24,7 @@ def measure() -> dict[str, Any]:
     """Verify once, start of the processes included.
 
     Returns:
-        Seconds by the clock; seconds of processor time, all processes together; what it held at most, of any one process.
+        Seconds by the clock; seconds of processor time, all processes together.
     """
     log = cached_log(ENTRIES).absolute()
     with tempfile.TemporaryDirectory(prefix="csty-verify-") as folder:
@@ -43,7 +43,6 @@ def measure() -> dict[str, Any]:
         "entries": json.loads(done.stdout)["entries"],
         "seconds": seconds,
         "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "max_rss_mb": after.ru_maxrss / 1024,
     }
 
 
