@@ -33,14 +33,14 @@ def running_installation() -> Iterator[Running]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csty-bench-")))
         home, environ = folder / "home", clean_environment()
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{_start_receiver(stack, folder, environ)}"
-        _run("init", home, "--port", str(_free_port()), environ=environ)
+        _run("init", home, "--port", str(free_port()), environ=environ)
         feed_settings, sidecar_settings = home / "feed" / "feed.yaml", home / "sidecar" / "sidecar.yaml"
-        feed = _program("feed", "consentry-feed", feed_settings, folder, environ)
+        feed = program("feed", "consentry-feed", feed_settings, folder, environ)
         stack.enter_context(feed.start())
         feed.wait_for_line("listening")
         approvals = [word for name in APPROVERS for word in ("--sign-with", home / "trust" / f"{name}.key")]
         _run("policy", "publish", "default", *approvals, "-c", feed_settings, environ=environ)
-        sidecar = _program("sidecar", "consentry-sidecar", sidecar_settings, folder, environ)
+        sidecar = program("sidecar", "consentry-sidecar", sidecar_settings, folder, environ)
         stack.enter_context(sidecar.start())
         pin(sidecar.pid, SERVER_CORES)
         sidecar.wait_for_line("runtime ready")
@@ -56,7 +56,8 @@ def _start_receiver(stack: ExitStack, folder: Path, environ: dict[str, str]) -> 
     return int(receiver.wait_for_line("").strip())
 
 
-def _program(name: str, command: str, settings: Path, folder: Path, environ: dict[str, str]) -> Program:
+def program(name: str, command: str, settings: Path, folder: Path, environ: dict[str, str]) -> Program:
+    """One of our servers, not started yet."""
     return Program(name, [command_path(command), "serve", "-c", str(settings)], log_directory=folder, environ=environ)
 
 
@@ -66,7 +67,8 @@ def _run(*arguments: str | Path, environ: dict[str, str]) -> None:
         raise RuntimeError(done.stderr)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -4,16 +4,22 @@ Integers are big-endian; times are signed Unix ms; strings are a 16-bit length a
 byte 1 and the value. Every writer has one reader that accepts exactly what the writer makes. docs/protocol.md has the table.
 """
 
+import dataclasses
+import operator
 import struct
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import attrgetter
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
+_TAILS_KEPT = 1024
+_MAX_KEPT_TAIL_BYTES = 512
+"""Longer ones (policies) are few, and would fill the memory."""
 
 
 class Truncated(ValueError):
@@ -161,10 +167,10 @@ def pair(first: Field, second: Field) -> Field:
 
 def record(make: Callable[..., Any], fields: tuple[tuple[str, Field], ...]) -> Field:
     """An object whose attributes are written in the order given and read back into `make(**attributes)`."""
-    names = tuple(name for name, _ in fields)
-    steps = [_fixed_run(run) if is_fixed else run[0] for is_fixed, run in _split_runs(fields)]
-    writers = [(attrgetter(*names_of), field.write) for names_of, field in steps]
-    readers = [(field.read, len(names_of) > 1) for names_of, field in steps]
+    steps = _steps(fields)
+    writers = [(attrgetter(*names), field.write) for names, field in steps]
+    readers = [(field.read, len(names) > 1) for names, field in steps]
+    build = _builder(make, tuple(name for name, _ in fields))
 
     def write(value: Any) -> bytes:
         return b"".join([write_step(get(value)) for get, write_step in writers])
@@ -177,12 +183,79 @@ def record(make: Callable[..., Any], fields: tuple[tuple[str, Field], ...]) -> F
                 values += value
             else:
                 values.append(value)
-        return make(**dict(zip(names, values, strict=True))), at
+        return build(values), at
 
     return Field(getattr(make, "__name__", "record"), write, read)
 
 
+def whole_record_reader(make: Callable[..., Any], fields: tuple[tuple[str, Field], ...]) -> Callable[[bytes, int], Any]:
+    """A reader of a `record` that must use up all bytes from an offset on; it raises `Truncated`, and no other error.
+
+    Behind the fields of fixed size that a record begins with, most events hold the same few names. So what follows these fields is
+    decoded once for each run of bytes that it can be.
+    """
+    (head_names, head), *_ = _steps(fields)
+    head_count = len(head_names)
+    read_head, read_tail = head.read, _tail_reader(tuple(field.read for _, field in fields[head_count:]))
+    read_known_tail = lru_cache(maxsize=_TAILS_KEPT)(read_tail)
+    build = _builder(make, tuple(name for name, _ in fields))
+
+    def read(data: bytes, at: int) -> Any:
+        try:
+            values, at = read_head(data, at)
+            tail = data[at:]
+            tail_values = read_known_tail(tail) if len(tail) <= _MAX_KEPT_TAIL_BYTES else read_tail(tail)
+        except (IndexError, struct.error):
+            raise Truncated("the bytes end too early") from None
+        return build((*values, *tail_values) if head_count > 1 else (values, *tail_values))
+
+    return read
+
+
+def _tail_reader(readers: tuple[Callable[[bytes, int], tuple[Any, int]], ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    def read(tail: bytes) -> tuple[Any, ...]:
+        values, at = [], 0
+        for read_field in readers:
+            value, at = read_field(tail, at)
+            values.append(value)
+        if at != len(tail):
+            raise Truncated("bytes are left over")
+        return tuple(values)
+
+    return read
+
+
+def _builder(make: Callable[..., Any], names: tuple[str, ...]) -> Callable[[Iterable[Any]], Any]:
+    """How an object is made of its values, in the order of `names`."""
+    if not isinstance(make, type) or not _is_plain(make, names):
+        return lambda values: make(**dict(zip(names, values, strict=True)))
+    # What a frozen dataclass does in its `__init__`, without looking each slot up by name: that takes half as long.
+    setters = [getattr(make, name).__set__ for name in names]
+
+    def build(values: Iterable[Any]) -> Any:
+        made: Any = object.__new__(make)
+        # Setters return None, so `any` runs through all of them.
+        any(map(operator.call, setters, repeat(made), values))
+        return made
+
+    return build
+
+
+def _is_plain(make: type, names: tuple[str, ...]) -> bool:
+    """Whether it is a dataclass with slots for exactly these fields, and nothing happens when one is made."""
+    is_own = dataclasses.is_dataclass(make) and not hasattr(make, "__post_init__")
+    return (
+        is_own
+        and {field.name for field in dataclasses.fields(make)} == set(names)
+        and all(isinstance(getattr(make, name, None), MemberDescriptorType) for name in names)
+    )
+
+
 _Step = tuple[tuple[str, ...], Field]
+
+
+def _steps(fields: tuple[tuple[str, Field], ...]) -> list[_Step]:
+    return [_fixed_run(run) if is_fixed else run[0] for is_fixed, run in _split_runs(fields)]
 
 
 def _split_runs(fields: tuple[tuple[str, Field], ...]) -> Iterator[tuple[bool, list[_Step]]]:

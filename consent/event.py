@@ -336,6 +336,7 @@ LAYOUTS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
 """The encoding of every event type, field by field; docs/protocol.md is generated from it."""
 
 _RECORDS = {event_class.TYPE: wire.record(event_class, layout) for event_class, layout in LAYOUTS.items()}
+_READERS = {event_class.TYPE: wire.whole_record_reader(event_class, layout) for event_class, layout in LAYOUTS.items()}
 
 
 def format_event(event: Event) -> bytes:
@@ -357,13 +358,13 @@ def parse_event(event_bytes: bytes) -> Event:
     if len(event_bytes) < 2 or len(event_bytes) > MAX_EVENT_BYTES:
         raise MalformedEvent(f"an event has 2 to {MAX_EVENT_BYTES} bytes")
     version, type_byte = event_bytes[0], event_bytes[1]
-    layout: Any = _RECORDS.get(type_byte) if version == EVENT_VERSION else None  # type: ignore[call-overload]
-    if layout is None:
+    read: Any = _READERS.get(type_byte) if version == EVENT_VERSION else None  # type: ignore[call-overload]
+    if read is None:
         if type_byte >= FIRST_INFORMATIVE_TYPE:
             return OpaqueEvent(origin="", type_byte=type_byte)
         raise UnknownEventType(f"event type 0x{type_byte:02x} of version {version} is not known here")
     try:
-        event: Event = wire.read_whole(layout, event_bytes[2:])
+        event: Event = read(event_bytes, 2)
     except wire.Truncated as error:
         raise MalformedEvent(f"event of type 0x{type_byte:02x}: {error}") from None
     return event

@@ -193,9 +193,7 @@ def fold_event(event: Event, seq: int, find: FindCluster, policy_drops: tuple[in
     """
     match event:
         case DirectiveEvent():
-            return _change_member(
-                find, event.token, lambda m: _with_directive(m, _make_directive(event, seq), policy_drops)
-            )
+            return _fold_directive(event, seq, find, policy_drops)
         case LinkEvent():
             return _fold_link(event, find)
         case UnlinkEvent():
@@ -256,6 +254,14 @@ def _change_member(find: FindCluster, token: bytes, change: Callable[[Member], M
     cluster = _find_or_start(find, token)
     changed = Cluster(tuple(change(member) if member.token == token else member for member in cluster.members))
     return dict.fromkeys((member.token for member in changed.members), changed)
+
+
+def _fold_directive(event: DirectiveEvent, seq: int, find: FindCluster, policy_drops: tuple[int, ...]) -> Changes:
+    new = _make_directive(event, seq)
+    # Nearly every event of a log is the first that is heard of somebody, so it is folded with as little as possible.
+    if find(event.token) is None:
+        return {event.token: Cluster((Member(event.token, (new,)),))}
+    return _change_member(find, event.token, lambda m: _with_directive(m, new, policy_drops))
 
 
 def _with_directive(member: Member, new: Directive, policy_drops: tuple[int, ...]) -> Member:

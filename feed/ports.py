@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from consent.event import ErasedEvent, Event, parse_event
 from consent.eventlog.attestation import Attestation
 from consent.eventlog.keys import VerifierKey
-from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import Frontier, commit, hash_entry, hash_leaf, leaf_data
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
@@ -49,8 +49,9 @@ class StoredEntry:
     @property
     def leaf_hash(self) -> bytes:
         """What the tree holds of it, 32 bytes."""
-        commitment = commit(self.opening, self.event_bytes) if self.event_bytes else self.commitment
-        return hash_leaf(leaf_data(self.type_byte, commitment))
+        if self.event_bytes:
+            return hash_entry(self.type_byte, self.opening, self.event_bytes)
+        return hash_leaf(leaf_data(self.type_byte, self.commitment))
 
     def load_event(self) -> Event:
         """Its event; an ErasedEvent once the payload was erased.

@@ -3,11 +3,14 @@
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from hosting.errors import DirectoryUnusable, InstanceLocked
+
+LOCK_NAME: Final = "instance.lock"
 
 
 class FileLock:
@@ -85,7 +88,7 @@ class InstanceLock:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._lock = FileLock(directory / "instance.lock")
+        self._lock = FileLock(directory / LOCK_NAME)
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -103,3 +106,31 @@ class InstanceLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+@contextlib.contextmanager
+def keep_still(directory: Path) -> Iterator[None]:
+    """Let no process take the `InstanceLock` of a directory while the block reads it; other readers may come too.
+
+    Nothing is created or written, so that a copy on a read-only disk will do. Where there is no lock file, nobody ever worked there.
+
+    Raises:
+        InstanceLocked: A process works on the directory.
+        DirectoryUnusable: Its lock file cannot be opened.
+    """
+    lock_file = directory / LOCK_NAME
+    try:
+        descriptor = os.open(lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise DirectoryUnusable(f"{lock_file}: the lock file cannot be opened: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InstanceLocked(f"{directory}: in use by {FileLock(lock_file).holder()}") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consent.event import FIRST_INFORMATIVE_TYPE, Event
 from consent.eventlog.acknowledgement import Receipt
@@ -57,8 +57,7 @@ class LogHead:
 EMPTY_HEAD = LogHead(Frontier())
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     """An event at its place in the log, with its canonical bytes; an `ErasedEvent` has none."""
 
     seq: int

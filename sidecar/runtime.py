@@ -17,7 +17,7 @@ from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
-from hosting.processes import disable_core_dumps, install_stop_signals
+from hosting.processes import collect_rarely, disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
@@ -311,6 +311,7 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         ship_arguments: Arguments with which this program runs as the shipper of its own journal.
     """
     disable_core_dumps()
+    collect_rarely()
     stop = install_stop_signals(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
         shipping, supervisors = settings.journal.ship, list[asyncio.Task[None]]()

@@ -59,6 +59,18 @@ def hash_leaf(leaf_data: bytes) -> bytes:
     return sha256(b"\x00" + leaf_data).digest()
 
 
+def hash_entry(event_type: int, opening: bytes, event_bytes: bytes) -> bytes:
+    """Hash an entry to its leaf, 32 bytes: `hash_leaf(leaf_data(event_type, commit(opening, event_bytes)))` in one step.
+
+    Raises:
+        MalformedLeaf: The opening is not 32 bytes long or the type not a u8.
+    """
+    # Every entry passes here, wherever a log is synced or verified.
+    if len(opening) != OPENING_BYTES or not 0 <= event_type <= 0xFF:
+        raise MalformedLeaf(f"entry: an opening has {OPENING_BYTES} bytes, a type fits a byte")
+    return sha256(b"\x00" + event_type.to_bytes() + sha256(opening + event_bytes).digest()).digest()
+
+
 def hash_children(left: bytes, right: bytes) -> bytes:
     """Hash an inner node: SHA-256(0x01 || left || right), 32 bytes."""
     return sha256(b"\x01" + left + right).digest()
@@ -127,6 +139,26 @@ class Frontier:
             nodes.append((level, index, node_hash))
         hashes.append(node_hash)
         return nodes
+
+    def extend(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Add leaves as `append` does, for whoever keeps no nodes.
+
+        Raises:
+            MalformedLeaf: A hash is not 32 bytes long, or the tree would be full; nothing was added.
+        """
+        if (
+            any(len(leaf_hash) != HASH_BYTES for leaf_hash in leaf_hashes)
+            or len(leaf_hashes) > MAX_TREE_SIZE - self._size
+        ):
+            raise MalformedLeaf(f"leaf_hash: must be {HASH_BYTES} bytes, in a tree of at most {MAX_TREE_SIZE} leaves")
+        hashes = self._hashes
+        for index, leaf_hash in enumerate(leaf_hashes, start=self._size):
+            node_hash, rest = leaf_hash, index
+            while rest & 1:
+                node_hash = sha256(b"\x01" + hashes.pop() + node_hash).digest()
+                rest >>= 1
+            hashes.append(node_hash)
+        self._size += len(leaf_hashes)
 
     def root_hash(self) -> bytes:
         """Compute the root of the whole tree, 32 bytes."""

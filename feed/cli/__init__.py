@@ -16,6 +16,7 @@ from feed.cli.session import EXIT_USAGE
 from feed.cli.sidecars import fleet, sidecars_app
 from feed.cli.subject_key import rotate_subject_key
 from feed.cli.trail import trail, verify_trail
+from feed.cli.verification import verify_log
 
 app = typer.Typer(
     name="consentry-feed",
@@ -40,6 +41,7 @@ app.command("verify-trail")(verify_trail)
 app.add_typer(sidecars_app, name="sidecars")
 app.command()(erase)
 app.command("rotate-subject-key")(rotate_subject_key)
+app.command("verify-log")(verify_log)
 app.add_typer(keys_app, name="keys")
 app.command()(backup)
 app.command()(restore)

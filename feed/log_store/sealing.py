@@ -31,6 +31,11 @@ def derive_key(kek: bytes, use: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(kek)
 
 
+def data_key_label(number: int) -> str:
+    """What a data key is wrapped for."""
+    return f"data-key/{number}"
+
+
 def identify_kek(kek: bytes) -> bytes:
     """16 bytes that tell one KEK from another and nothing of it."""
     return derive_key(kek, "kek-id/v1")[:16]

@@ -30,7 +30,7 @@ from feed.log_store.port import (
     StoredHead,
 )
 from feed.log_store.rows import RowCodec, check_consecutive, read_bytes, read_number, read_text
-from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, identify_kek
+from feed.log_store.sealing import INDEX_KEY_LABEL, KEY_BYTES, KeyWrap, Sealer, data_key_label, identify_kek
 from feed.log_store.segments import Frame
 from feed.log_store.staging import drop_staged, stage_rekeyed, take_staged
 from feed.log_store.tree import needed_nodes, node_position, node_reader
@@ -352,12 +352,12 @@ async def _unlock(database: Database, identity: LogIdentity, kek: bytes, wrapped
         index_key = wrap.unwrap(wrapped_index_key, INDEX_KEY_LABEL)
         stored = await _fetch(connection, "SELECT number, wrapped_key FROM data_key ORDER BY number")
         keys = {
-            read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), _data_key_label(number))
+            read_number(number, "number"): wrap.unwrap(read_bytes(wrapped, "wrapped_key"), data_key_label(number))
             for number, wrapped in stored
         }
     current = max(keys, default=0) + 1
     keys[current] = os.urandom(KEY_BYTES)
-    data_key_row = current, wrap.wrap(keys[current], _data_key_label(current))
+    data_key_row = current, wrap.wrap(keys[current], data_key_label(current))
     return _Unlocked(RowCodec(Sealer(keys, current, identity.key_context), index_key), data_key_row, wrapped_index_key)
 
 
@@ -416,7 +416,3 @@ def _last_within_limit(sizes: Sequence[tuple[Any, ...]]) -> int:
             break
         last_seq = read_number(seq, "seq")
     return last_seq
-
-
-def _data_key_label(number: int) -> str:
-    return f"data-key/{number}"

@@ -22,13 +22,14 @@ from hosting.key_files import create_key_file, read_key_file, write_file_atomica
 from hosting.locks import create_directory
 
 KEY_BYTES: Final = 32
+KEK_FILE: Final = "feed-kek.key"
 #: File and use of each key; the use stands in the file, so that one cannot be taken for another.
 KEY_FILES: Final = {
     "log.key": "log-signing",
     "cosigner.key": "cosigner-signing",
     "subject-0.key": "subject-epoch-0",
     "audit-master.key": "audit-master",
-    "feed-kek.key": "feed-kek",
+    KEK_FILE: "feed-kek",
 }
 #: Signing keys that can rotate: while the next one's file lies beside the key, both sign.
 ROTATING: Final = ("log", "cosigner")

@@ -28,7 +28,7 @@ from consent.event import (
 from consent.eventlog.acknowledgement import verify_possession
 from consent.eventlog.checkpoint import VerifiedCheckpoint, verify_checkpoint
 from consent.eventlog.errors import EventLogError
-from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
+from consent.eventlog.merkle import Frontier, hash_entry, hash_leaf, leaf_data
 from consent.eventlog.proof import verify_consistency, verify_inclusion
 from consent.eventlog.trust import Trust
 from consent.key_epoch import current_epoch
@@ -167,8 +167,11 @@ class TrustedLog:
         if frame.from_seq != expected_seq:
             raise SequenceGap(f"expected entry {expected_seq}, the frame starts at {frame.from_seq}")
         # 3. Entries.
+        leaf_hashes = []
         for seq, entry in enumerate(frame.entries, start=expected_seq):
             self._take_entry(pending, entry, seq)
+            leaf_hashes.append(_leaf_hash(entry))
+        pending.frontier.extend(leaf_hashes)
         if not frame.checkpoint_note:
             self._pending = pending
             return None
@@ -188,7 +191,6 @@ class TrustedLog:
 
     def _take_entry(self, pending: _Pending, entry: WireEntry, seq: int) -> None:
         event = self._verify_entry(entry, seq) if entry.event_bytes else _verify_erased(entry, seq)
-        pending.frontier.append(_leaf_hash(entry))
         pending.tenant = _fold_tenant(pending.tenant, event, seq)
         _verify_epoch(event, pending.tenant, seq)
         pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
@@ -343,8 +345,9 @@ def _verify_erased(entry: WireEntry, seq: int) -> ErasedEvent:
 
 def _leaf_hash(entry: WireEntry) -> bytes:
     try:
-        commitment = commit(entry.opening, entry.event_bytes) if entry.event_bytes else entry.commitment
-        return hash_leaf(leaf_data(entry.type_byte, commitment))
+        if entry.event_bytes:
+            return hash_entry(entry.type_byte, entry.opening, entry.event_bytes)
+        return hash_leaf(leaf_data(entry.type_byte, entry.commitment))
     except ValueError:
         raise MalformedFrame("entries: an opening and a commitment have 32 bytes, a type fits a byte") from None
 

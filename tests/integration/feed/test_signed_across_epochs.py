@@ -46,8 +46,8 @@ async def test_grant_by_a_source_after_an_epoch_is_in_force_at_the_sidecar(short
     async with running_system(short_directory) as system:
         await system.log(system.opt_out("bob"))
         async with grpc.aio.insecure_channel(f"unix://{short_directory}/feed-admin.sock") as channel:
-            stub = intake_pb2_grpc.SubjectServiceStub(channel)
-            await stub.BeginKeyEpoch(intake_pb2.BeginKeyEpochRequest(epoch=1))
+            subjects = intake_pb2_grpc.SubjectServiceStub(channel)
+            await subjects.BeginKeyEpoch(intake_pb2.BeginKeyEpochRequest(epoch=1))
         seq = await asyncio.to_thread(grant)
         await system.catch_up()
         async with system.stub() as stub:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hosting.errors import DirectoryUnusable, InstanceLocked
-from hosting.locks import InstanceLock
+from hosting.locks import InstanceLock, keep_still
 
 
 def test_instance_lock_second_holder_is_refused_until_the_first_leaves(tmp_path: Path) -> None:
@@ -55,3 +55,14 @@ def test_instance_lock_with_unreadable_holder_is_refused_all_the_same(tmp_path: 
         (tmp_path / "instance.lock").write_bytes(b"\xff")
         with pytest.raises(InstanceLocked, match="in use by another process"), InstanceLock(tmp_path):
             pass
+
+
+def test_keep_still_keeps_workers_out_lets_readers_in_and_creates_nothing(tmp_path: Path) -> None:
+    with keep_still(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+    with InstanceLock(tmp_path), pytest.raises(InstanceLocked, match=f"process {os.getpid()}"), keep_still(tmp_path):
+        pass
+    with keep_still(tmp_path), keep_still(tmp_path), pytest.raises(InstanceLocked), InstanceLock(tmp_path):
+        pass
+    with InstanceLock(tmp_path):
+        pass
