@@ -12,7 +12,7 @@ from consent.state_record import parse_cluster
 from consent.vocabulary.subject import Rekeyer
 from feed.errors import CorruptLog, KeyEpochConflict, LogWriteFailed
 from feed.log_store.port import StoredHead
-from feed.ports import Accepted, Submission
+from feed.ports import Accepted
 from feed.sequencer import SequencerLimits
 from sidecar.cache.store import EncryptedCache
 from sidecar.errors import CacheWriteFailed
@@ -22,6 +22,7 @@ from tests.fakes.feed_log import (
     OpenLog,
     make_link,
     make_request,
+    make_submission,
     open_log,
     token_of,
     verify_everything,
@@ -62,7 +63,7 @@ async def fill(log: OpenLog) -> None:
     for name in ("ann", "bob", "cid"):
         await log.sequencer.submit(make_request(name))
     await log.sequencer.submit(make_request("dan"))
-    await log.sequencer.submit(Submission((make_link("ann", "bob"),)))
+    await log.sequencer.submit(make_submission((make_link("ann", "bob"),)))
 
 
 def while_staging(log: OpenLog, act: Callable[[], object]) -> None:
