@@ -71,7 +71,7 @@ class LogSettings(SettingsModel):
     receipts_seconds: float = Field(
         default=2.0,
         ge=0.05,
-        le=60,
+        le=3600,
         description="How long signed acknowledgements wait for others before they are logged together, seconds.",
     )
 

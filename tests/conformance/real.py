@@ -25,6 +25,7 @@ from tests.fakes.installation import TestInstallation, install
 from tests.fakes.signers import Signers
 
 _SYNC_SECONDS = 60.0
+_FAR_AHEAD = 1_000_000
 _CALL_SECONDS = 10.0
 _ANY_TIME_MS = 1_700_000_000_000
 
@@ -117,7 +118,9 @@ def _make_request(case: Case, real_size: int) -> decision_pb2.CheckRequest:
     )
     if query.min_seq:
         # The case counts in a log of its own; what matters is how far beyond, or within, the log the entry is.
-        seq = max(1, real_size + query.min_seq - case.log_size)
+        ahead = query.min_seq - case.log_size
+        # The log goes on by itself (the sidecar's enrolment, its receipts): what the case calls ahead stays ahead.
+        seq = max(1, real_size + ahead + (_FAR_AHEAD if ahead > 0 else 0))
         request.consistency.min.CopyFrom(event_pb2.ConsistencyToken(origin=ORIGIN, seq=seq))
     return request
 

@@ -17,7 +17,8 @@ def deployment() -> Iterator[Deployment]:
     """Runs from the first test that wants it to the last; beside `sidecar` it has a listener `mailer` that may do little."""
     with short_folder("e2e") as folder, Deployment(folder) as running:
         running.set_up()
-        change_settings(running.feed_settings, {"event_log.resign_seconds": 0.5})
+        # Receipts would come into the log at moments of their own.
+        change_settings(running.feed_settings, {"event_log.resign_seconds": 0.5, "event_log.receipts_seconds": 3600})
         mailer = {"name": "mailer", "purposes": ["newsletter"], "methods": ["Check"], "detail": "effect"}
         listeners = [
             {"address": running.address("sidecar"), "callers": [{"name": "app", "detail": "full"}]},
