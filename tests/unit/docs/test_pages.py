@@ -3,8 +3,10 @@
 import re
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import consentry_client
 import grpc
 import pytest
 import typer
@@ -136,6 +138,8 @@ def test_readme_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     (example,) = code_blocks(read_page("README.md"), "python")
     with FakeSidecar() as sidecar:
         monkeypatch.setenv("CONSENTRY_ADDRESS", sidecar.address)
+        # As shown, and patient: a busy machine may need longer than a check is worth waiting for.
+        monkeypatch.setattr(consentry_client, "Client", partial(consentry_client.Client, timeout_seconds=20))
         exec(compile(example, "README.md", "exec"), {})
         assert sidecar.calls[0].purposes == ("newsletter_email",)
     assert capsys.readouterr().out.startswith("do not send it: NO_CONSENT_SUBJECT_UNKNOWN ")
