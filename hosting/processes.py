@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 
 # Numbers from <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
@@ -24,6 +25,23 @@ def install_stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def stop_event_on_signals() -> threading.Event:
+    """Return an event that SIGTERM or SIGINT sets; call it in the main thread, before any other thread is started.
+
+    For programs without an event loop. The signals are blocked everywhere and waited for in a thread of their own: a handler would run in
+    the main thread, and if that is just inside the event, holding its lock, setting it would wait for itself for ever.
+    """
+    stop, signals = threading.Event(), {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def watch() -> None:
+        signal.sigwait(signals)
+        stop.set()
+
+    threading.Thread(target=watch, name="stop-signals", daemon=True).start()
     return stop
 
 

@@ -2,13 +2,11 @@
 
 import logging
 import os
-import signal
-import threading
 from collections.abc import Mapping
 from functools import partial
 
 from hosting.clock import SystemClock
-from hosting.processes import die_with_parent, disable_core_dumps
+from hosting.processes import die_with_parent, disable_core_dumps, stop_event_on_signals
 from sidecar.config import SidecarSettings
 from sidecar.journal.position import POSITION_FILE_NAME
 from sidecar.journal.shipper import Shipper
@@ -41,9 +39,7 @@ def run_shipper(settings: SidecarSettings, environ: Mapping[str, str], parent_pi
     os.nice(_NICENESS)
     # The shipper says itself, once, that its receiver is away; the SDK would say it at every attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event_on_signals()
     resource = build_resource(settings.sidecar_id, VERSION, environ)
     shipper = Shipper(
         settings.journal.directory,
