@@ -90,8 +90,10 @@ def test_kill_of_both_leaves_a_sidecar_that_answers_from_its_cache_alone(fresh: 
     with Story(fresh, POLICY_FILE) as story:
         for name in Story.STEPS[: Story.STEPS.index(step) + 1]:
             getattr(story, name)()
-        before = fresh.wait_until_caught_up()
+        fresh.wait_until_caught_up()
         fresh.feed.kill()
+        with fresh.client() as client:
+            before = client.status()
         fresh.sidecar.kill()
         fresh.start_sidecar()
         story.verify_denials()
