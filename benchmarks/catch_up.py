@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.installation import free_port, program
+from benchmarks.installation import free_port, program, run_feed
 from benchmarks.log_material import build_log
 from benchmarks.machine import LOAD_CORES, SERVER_CORES, pin
 from feed.setup import Installation, set_up
@@ -37,6 +37,8 @@ def measure() -> dict[str, Any]:
         build_log(
             home / "feed" / "log", ENTRIES, load_keys(home / "feed" / "keys", ORIGIN), tenant=TENANT, origin=ORIGIN
         )
+        # The log was not written by a feed, so that nothing outside of it says how far it is.
+        run_feed("accept-log", "--yes", "-c", home / "feed" / "feed.yaml", environ=environ)
         feed = program("feed", "consentry-feed", home / "feed" / "feed.yaml", Path(folder), environ)
         with feed.start():
             pin(feed.pid, LOAD_CORES)

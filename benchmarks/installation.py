@@ -33,13 +33,13 @@ def running_installation() -> Iterator[Running]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csty-bench-")))
         home, environ = folder / "home", clean_environment()
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{_start_receiver(stack, folder, environ)}"
-        _run("init", home, "--port", str(free_port()), environ=environ)
+        run_feed("init", home, "--port", str(free_port()), environ=environ)
         feed_settings, sidecar_settings = home / "feed" / "feed.yaml", home / "sidecar" / "sidecar.yaml"
         feed = program("feed", "consentry-feed", feed_settings, folder, environ)
         stack.enter_context(feed.start())
         feed.wait_for_line("listening")
         approvals = [word for name in APPROVERS for word in ("--sign-with", home / "trust" / f"{name}.key")]
-        _run("policy", "publish", "default", *approvals, "-c", feed_settings, environ=environ)
+        run_feed("policy", "publish", "default", *approvals, "-c", feed_settings, environ=environ)
         sidecar = program("sidecar", "consentry-sidecar", sidecar_settings, folder, environ)
         stack.enter_context(sidecar.start())
         pin(sidecar.pid, SERVER_CORES)
@@ -61,7 +61,8 @@ def program(name: str, command: str, settings: Path, folder: Path, environ: dict
     return Program(name, [command_path(command), "serve", "-c", str(settings)], log_directory=folder, environ=environ)
 
 
-def _run(*arguments: str | Path, environ: dict[str, str]) -> None:
+def run_feed(*arguments: str | Path, environ: dict[str, str]) -> None:
+    """Run a `consentry-feed` command to its end; raises RuntimeError with what it said where that was not well."""
     done = run_command("consentry-feed", *arguments, environ=environ)
     if done.returncode:
         raise RuntimeError(done.stderr)
