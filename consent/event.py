@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from consent import encoding as wire
 from consent.errors import MalformedEvent, UnknownEventType
 from consent.eventlog.acknowledgement import Receipt
+from consent.eventlog.journal_head import DISPOSAL, HEAD, JournalDisposal, JournalHead
 from consent.vocabulary.directive import ANY, GrantedBy
 
 EVENT_VERSION = 1
@@ -244,6 +245,68 @@ class ReceiptsEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalHeadsEvent(Event):
+    """Signed heads of sidecars' journals, as the feed has taken and checked them."""
+
+    TYPE: ClassVar[EventType] = EventType.JOURNAL_HEADS
+    received_at_ms: int
+    heads: tuple[JournalHead, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminEvent(Event):
+    """Somebody used a privilege, or was refused one.
+
+    Attributes:
+        occurred_at_ms: Unix ms by the feed's clock.
+        action: `<service>/<method>`, or the name of what a program did.
+        role: Role of the listener that it came in by.
+        actor: Who: the name in the certificate, or of the listener.
+        outcome: `OK`, or the stable reason of the refusal or failure.
+        count: How many times; more than 1 where refusals were gathered.
+        detail: What it was about, in words that name no person.
+    """
+
+    TYPE: ClassVar[EventType] = EventType.ADMIN
+    occurred_at_ms: int
+    action: str
+    role: str
+    actor: str
+    outcome: str
+    count: int = 1
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisposalEvent(Event):
+    """Sidecars disposed of the oldest segments of their journals."""
+
+    TYPE: ClassVar[EventType] = EventType.DISPOSAL
+    received_at_ms: int
+    disposals: tuple[JournalDisposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertEvent(Event):
+    """Something that a person must look at began, or is over.
+
+    Attributes:
+        raised_at_ms: Unix ms by the feed's clock.
+        alert: Stable name, such as `JOURNAL_SILENT`.
+        about: What it is about: the name of a sidecar or a source.
+        is_over: It is over.
+        detail: Figures in words; names no person.
+    """
+
+    TYPE: ClassVar[EventType] = EventType.ALERT
+    raised_at_ms: int
+    alert: str
+    about: str
+    is_over: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpaqueEvent(Event):
     """An informative event of a type or version that this reader does not know: hashed and passed over."""
 
@@ -329,6 +392,24 @@ _FIELDS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
     ReceivedEvent: (("received_at_ms", wire.TIME), ("request_type", wire.U8)),
     RejectedEvent: (("rejected_at_ms", wire.TIME), ("rejection", wire.STRING)),
     ReceiptsEvent: (("receipts", wire.sequence(RECEIPT)),),
+    JournalHeadsEvent: (("received_at_ms", wire.TIME), ("heads", wire.sequence(HEAD))),
+    AdminEvent: (
+        ("occurred_at_ms", wire.TIME),
+        ("action", wire.STRING),
+        ("role", wire.STRING),
+        ("actor", wire.STRING),
+        ("outcome", wire.STRING),
+        ("count", wire.U64),
+        ("detail", wire.STRING),
+    ),
+    DisposalEvent: (("received_at_ms", wire.TIME), ("disposals", wire.sequence(DISPOSAL))),
+    AlertEvent: (
+        ("raised_at_ms", wire.TIME),
+        ("alert", wire.STRING),
+        ("about", wire.STRING),
+        ("is_over", wire.FLAG),
+        ("detail", wire.STRING),
+    ),
 }
 LAYOUTS: dict[type[Event], tuple[tuple[str, wire.Field], ...]] = {
     event_class: (*_FIRST, *fields, *_LAST) for event_class, fields in _FIELDS.items()

@@ -34,6 +34,7 @@ PROGRAMS = (
     Program("consentry-feed", "feed.cli", "Feed", "feed.config:FeedSettings", "CONSENTRY_FEED_"),
     Program("consentry-sidecar", "sidecar.cli", "Sidecar", "sidecar.config:SidecarSettings", "CONSENTRY_SIDECAR_"),
     Program("consentry-witness", "witness.cli", "Witness", "witness.config:WitnessSettings", "CONSENTRY_WITNESS_"),
+    Program("consentry-auditor", "auditor.cli", "Auditor", "auditor.config:AuditorSettings", "CONSENTRY_AUDITOR_"),
     Program("consentry", "consentry_client.cli"),
 )
 

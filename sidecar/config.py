@@ -10,7 +10,7 @@ from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
 from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
 from sidecar.check import Caller, Detail
-from sidecar.journal.format import JournalMode
+from journal.format import JournalMode
 from sidecar.journal.writer import OnUnavailable
 from sidecar.key_providers.settings import AwsKmsSettings, VaultTransitSettings
 

@@ -85,22 +85,10 @@ class CacheWriteFailed(CacheError):
     reason = "CACHE_WRITE_FAILED"
 
 
-class JournalError(SidecarError):
-    """Root of what the journal raises."""
-
-    reason = "JOURNAL_ERROR"
-
-
-class JournalUnavailable(JournalError):
+class JournalUnavailable(SidecarError):
     """The record cannot be kept: no record, no answer. Expected with a full disk."""
 
     reason = "JOURNAL_UNAVAILABLE"
-
-
-class CorruptJournal(JournalError):
-    """A journal segment does not follow its format, or its chain is broken."""
-
-    reason = "CORRUPT_JOURNAL"
 
 
 class SyncError(SidecarError):

@@ -103,6 +103,12 @@ class InvalidAcknowledgement(EventLogError):
     reason: ClassVar[str] = "INVALID_ACKNOWLEDGEMENT"
 
 
+class InvalidJournalHead(EventLogError):
+    """A statement of a sidecar about its journal is malformed, or not signed by the sidecar's key."""
+
+    reason: ClassVar[str] = "INVALID_JOURNAL_HEAD"
+
+
 class InvalidPossession(EventLogError):
     """Whoever asks to be enrolled does not show that the private key is theirs."""
 

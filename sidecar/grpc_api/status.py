@@ -6,10 +6,11 @@ from consent.errors import ConsentError
 from consent.eventlog.errors import EventLogError
 from consent.policy import PolicyError
 from hosting.errors import HostingError
+from journal.errors import JournalError
 from sidecar.errors import (
     CacheError,
     InvalidArgument,
-    JournalError,
+    JournalUnavailable,
     MethodNotPermitted,
     SidecarError,
     SyncError,
@@ -20,7 +21,7 @@ STATUSES: dict[type[Exception], grpc.StatusCode] = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     MethodNotPermitted: grpc.StatusCode.PERMISSION_DENIED,
     # Nobody's fault, for the moment.
-    JournalError: grpc.StatusCode.UNAVAILABLE,
+    JournalUnavailable: grpc.StatusCode.UNAVAILABLE,
     CacheError: grpc.StatusCode.UNAVAILABLE,
     SyncError: grpc.StatusCode.UNAVAILABLE,
     # Ours: none of these should reach a call.
@@ -29,4 +30,5 @@ STATUSES: dict[type[Exception], grpc.StatusCode] = {
     ConsentError: grpc.StatusCode.INTERNAL,
     EventLogError: grpc.StatusCode.INTERNAL,
     PolicyError: grpc.StatusCode.INTERNAL,
+    JournalError: grpc.StatusCode.INTERNAL,
 }

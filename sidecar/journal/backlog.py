@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from sidecar.errors import CorruptJournal
-from sidecar.journal.directory import list_segments
-from sidecar.journal.format import PREFIX_BYTES, format_segment_name, header_length, parse_prefix
+from journal.errors import CorruptJournal
+from journal.directory import list_segments
+from journal.format import PREFIX_BYTES, format_segment_name, header_length, parse_prefix
 from sidecar.journal.position import MalformedPosition, Position, load_positions
 
 logger = logging.getLogger(__name__)

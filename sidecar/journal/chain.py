@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from hosting.clock import Clock
 from sidecar.errors import JournalUnavailable, SidecarError
-from sidecar.journal.format import (
+from journal.format import (
     CHAIN_ID_BYTES,
     CHAIN_START,
     DATA_KEY_BYTES,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hosting.key_files import write_file_atomically
-from sidecar.errors import JournalError
-from sidecar.journal.format import CHAIN_ID_BYTES
+from sidecar.errors import SidecarError
+from journal.format import CHAIN_ID_BYTES
 
 POSITION_FILE_NAME: Final = "shipped.json"
 
@@ -16,7 +16,7 @@ _VERSION: Final = 1
 _HASH_BYTES: Final = 32
 
 
-class MalformedPosition(JournalError):
+class MalformedPosition(SidecarError):
     """The position file is not ours or was damaged. Expected after a repair by hand: everything is shipped again."""
 
     reason = "MALFORMED_POSITION"

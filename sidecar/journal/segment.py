@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
-from sidecar.journal.format import SegmentChain, SegmentHeader, format_header, format_segment_name
+from journal.format import SegmentChain, SegmentHeader, format_header, format_segment_name
 
 _ROOM_BYTES: Final = 1 << 20
 """A segment that begins after a failure wants at least this much room, or a nearly full disk would be littered with headers."""

@@ -12,11 +12,11 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from consent.decision_record import CallRecord, MalformedRecord, parse_record
 from hosting.clock import Clock
 from sidecar.errors import KeyServiceError, SidecarError
-from sidecar.journal.errors import TornTail
+from journal.errors import JournalError, TornTail
 from sidecar.journal.export_thread import ExportThread
-from sidecar.journal.format import FrameKind
+from journal.format import FrameKind
 from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
-from sidecar.journal.reader import FrameAt
+from journal.reader import FrameAt
 from sidecar.journal.tail import Tail
 from sidecar.ports import KeyProvider
 
@@ -202,7 +202,7 @@ def _load(position_path: Path) -> dict[bytes, Position]:
         return {}
 
 
-def _report(fault: SidecarError) -> None:
+def _report(fault: JournalError | SidecarError) -> None:
     """Say what reading found, once; a torn end is what a crash leaves, everything else somebody must look at."""
     level = logging.WARNING if isinstance(fault, TornTail) else logging.ERROR
     logger.log(level, "journal: %s", fault, extra={"fields": {"reason": fault.reason}})

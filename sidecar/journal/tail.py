@@ -6,14 +6,14 @@ from typing import Final
 
 from hosting.clock import Clock
 from sidecar.errors import KeyServiceError, SidecarError, WrongCacheKey
-from sidecar.journal.directory import SegmentSizes, list_segments, read_created_ms
-from sidecar.journal.errors import CorruptSegment, TornTail
-from sidecar.journal.format import CHAIN_START, format_segment_name
+from journal.directory import SegmentSizes, list_segments, read_created_ms
+from journal.errors import CorruptSegment, JournalError, TornTail
+from journal.format import CHAIN_START, format_segment_name
 from sidecar.journal.position import Position
-from sidecar.journal.reader import HEADER_FRAME, FrameAt, SegmentReader
+from journal.reader import HEADER_FRAME, FrameAt, SegmentReader
 from sidecar.ports import KeyProvider
 
-Report = Callable[[SidecarError], None]
+Report = Callable[[JournalError | SidecarError], None]
 """Told once of each damage that was found (`CorruptSegment`, `WrongCacheKey`) and of each torn end (`TornTail`)."""
 
 TORN_AFTER_MS: Final = 5_000

@@ -16,7 +16,7 @@ from sidecar.errors import JournalUnavailable
 from sidecar.journal.backlog import Backlog
 from sidecar.journal.chain import Chain
 from sidecar.journal.flusher import Flusher
-from sidecar.journal.format import JournalMode, pack_records
+from journal.format import JournalMode, pack_records
 from sidecar.journal.position import POSITION_FILE_NAME
 from sidecar.journal.segment import SegmentFile
 from sidecar.ports import KeyProvider

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from hosting.clock import SystemClock
-from sidecar.errors import JournalError
-from sidecar.journal.errors import TornTail
-from sidecar.journal.format import JournalMode
-from sidecar.journal.reader import read_segment
+from journal.errors import JournalError, TornTail
+from journal.format import JournalMode
+from journal.reader import read_segment
 from sidecar.journal.tail import Tail
 from sidecar.journal.writer import FileJournal
 from tests.fakes.journal_material import SealingKeys, make_record

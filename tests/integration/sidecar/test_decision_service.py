@@ -18,7 +18,7 @@ from feed.runtime import running_feed
 from sidecar.check import UNKNOWN_NAME
 from sidecar.grpc_api.codec import MAX_BATCH_SUBJECTS, MAX_MESSAGE_BYTES
 from sidecar.grpc_api.decision_service import SERVICE
-from sidecar.journal.reader import read_segment
+from journal.reader import read_segment
 from sidecar.runtime import load_keys
 from tests.fakes.clock import FakeClock
 from tests.fakes.histories import POLICY

@@ -12,7 +12,7 @@ import pytest
 
 from hosting.clock import SystemClock
 from hosting.development_ca import create_development_ca, issue_certificate
-from sidecar.journal.format import JournalMode
+from journal.format import JournalMode
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.shipper import Shipper
 from sidecar.journal.writer import FileJournal

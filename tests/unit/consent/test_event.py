@@ -12,11 +12,44 @@ from hypothesis import strategies as st
 from consent import event as ev
 from consent.errors import ConsentError, MalformedEvent, UnknownEventType
 from consent.eventlog.acknowledgement import NO_STATE_ROOT, Receipt
+from consent.eventlog.journal_head import DisposalGround, HeadKind, JournalDisposal, JournalHead, WeakestMode
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "event" / "canonical.json"
 
 _TOKEN = bytes(range(16))
 _OTHER = bytes(range(16, 32))
+_HEAD = JournalHead(
+    sidecar_id="pod-1",
+    chain_id=_TOKEN,
+    number=3,
+    kind=HeadKind.PERIODIC,
+    at_ms=16,
+    segment=1,
+    frame=2,
+    chain_hash=bytes(range(32)),
+    decisions=17,
+    first_id=_TOKEN,
+    last_id=_OTHER,
+    answered=18,
+    unrecorded=1,
+    weakest_mode=WeakestMode.ASYNC,
+    torn_bytes=5,
+    previous_head_hash=bytes(range(32, 64)),
+    signature=bytes(range(64)),
+)
+_DISPOSAL = JournalDisposal(
+    sidecar_id="pod-1",
+    chain_id=_TOKEN,
+    first_segment=0,
+    last_segment=6,
+    chain_hash=bytes(range(32)),
+    decisions=19,
+    oldest_ms=20,
+    newest_ms=21,
+    ground=DisposalGround.SIZE,
+    disposed_at_ms=22,
+    signature=bytes(range(64)),
+)
 SAMPLES: dict[str, ev.Event] = {
     "directive": ev.DirectiveEvent(
         origin="consent.example/log",
@@ -79,6 +112,12 @@ SAMPLES: dict[str, ev.Event] = {
             Receipt("pod-2", 18, bytes(range(32)), bytes(range(32, 64)), -1, bytes(64)),
         ),
     ),
+    "journal heads": ev.JournalHeadsEvent(origin="o", received_at_ms=19, heads=(_HEAD, replace(_HEAD, number=4, kind=4))),
+    "admin": ev.AdminEvent(
+        origin="o", occurred_at_ms=20, action="S/M", role="administrator", actor="ops", outcome="OK", detail="policy 2"
+    ),
+    "disposal": ev.DisposalEvent(origin="o", received_at_ms=21, disposals=(_DISPOSAL,)),
+    "alert": ev.AlertEvent(origin="o", raised_at_ms=22, alert="JOURNAL_SILENT", about="pod-1", is_over=True),
 }
 
 

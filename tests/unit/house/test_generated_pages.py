@@ -27,16 +27,17 @@ SETTINGS = "def document_settings(model, prefix, title):\n    return f'# {title}
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout that holds the generator and its pages, and instead of our programs four of two commands each."""
+    """A checkout that holds the generator and its pages, and instead of our programs five of two commands each."""
     tmp_path = tmp_path_factory.mktemp("checkout")
-    for name in ("feed", "sidecar", "witness", "consentry_client", "hosting"):
+    for name in ("feed", "sidecar", "witness", "auditor", "consentry_client", "hosting"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
-    for name in ("feed", "sidecar", "witness", "consentry_client"):
+    for name in ("feed", "sidecar", "witness", "auditor", "consentry_client"):
         (tmp_path / name / "cli.py").write_text(PROGRAM, encoding="utf-8")
     (tmp_path / "feed" / "config.py").write_text("FeedSettings = 'PORT'\n", encoding="utf-8")
     (tmp_path / "sidecar" / "config.py").write_text("SidecarSettings = 'SOCKET'\n", encoding="utf-8")
     (tmp_path / "witness" / "config.py").write_text("WitnessSettings = 'KEY'\n", encoding="utf-8")
+    (tmp_path / "auditor" / "config.py").write_text("AuditorSettings = 'FOLDER'\n", encoding="utf-8")
     (tmp_path / "hosting" / "settings.py").write_text(SETTINGS, encoding="utf-8")
     (tmp_path / "docs").mkdir()
     shutil.copy(GENERATOR, tmp_path / "docs")

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from sidecar.errors import KeyServiceUnavailable
 from sidecar.journal import export_thread
-from sidecar.journal.format import JournalMode
+from journal.format import JournalMode
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.segment import SegmentFile
 from sidecar.journal.shipper import MAX_EVENTS, MAX_SPANS, Shipper

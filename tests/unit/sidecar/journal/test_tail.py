@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import KeyServiceUnavailable, SidecarError, WrongCacheKey
-from sidecar.journal.errors import CorruptSegment, TornTail
-from sidecar.journal.format import JournalMode
+from journal.errors import CorruptSegment, TornTail
+from journal.format import JournalMode
 from sidecar.journal.position import Position
-from sidecar.journal.reader import FrameAt
+from journal.reader import FrameAt
 from sidecar.journal.tail import TORN_AFTER_MS, Tail
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock

@@ -22,33 +22,48 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from consentry.event.v1 import event_pb2 as consentry_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onsentry/feed/v1/audit.proto\x12\x11\x63onsentry.feed.v1\"#\n\x14GetEventTrailRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"\xe1\x01\n\x15GetEventTrailResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.consentry.feed.v1.TrailEntry\x12\x31\n\x08sidecars\x18\x04 \x03(\x0b\x32\x1f.consentry.feed.v1.TrailSidecar\x12&\n\x19in_force_everywhere_at_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x1c\n\x1a_in_force_everywhere_at_ms\"u\n\nTrailEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04type\x18\x02 \x01(\r\x12\x0f\n\x07opening\x18\x03 \x01(\x0c\x12\x13\n\x0b\x65vent_bytes\x18\x04 \x01(\x0c\x12\x12\n\ncommitment\x18\x05 \x01(\x0c\x12\x12\n\naudit_path\x18\x06 \x03(\x0c\"\x91\x01\n\x0cTrailSidecar\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x14\n\x0c\x65nrolled_seq\x18\x03 \x01(\x04\x12\x37\n\x07receipt\x18\x04 \x01(\x0b\x32!.consentry.feed.v1.SidecarReceiptH\x00\x88\x01\x01\x42\n\n\x08_receipt\"\xa0\x01\n\x0eSidecarReceipt\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12\x12\n\nstate_root\x18\x03 \x01(\x0c\x12\x15\n\rapplied_at_ms\x18\x04 \x01(\x03\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x14\n\x0creceipts_seq\x18\x06 \x01(\x04\x12\x19\n\x11\x63onsistency_proof\x18\x07 \x03(\x0c\"\x17\n\x15GetFleetStatusRequest\"\x92\x01\n\x16GetFleetStatusResponse\x12\x12\n\nlog_origin\x18\x01 \x01(\t\x12\x10\n\x08log_size\x18\x02 \x01(\x04\x12 \n\x18size_in_force_everywhere\x18\x03 \x01(\x04\x12\x30\n\x08sidecars\x18\x04 \x03(\x0b\x32\x1e.consentry.feed.v1.FleetMember\"\xfd\x01\n\x0b\x46leetMember\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x34\n\tenrolment\x18\x02 \x01(\x0e\x32!.consentry.feed.v1.EnrolmentState\x12\x14\n\x0c\x65nrolled_seq\x18\x03 \x01(\x04\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x19\n\x11\x61\x63knowledged_size\x18\x05 \x01(\x04\x12\x13\n\x06\x61ge_ms\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0creceipt_size\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x19\n\x11last_error_reason\x18\t \x01(\tB\t\n\x07_age_ms*\xab\x01\n\x0e\x45nrolmentState\x12\x1f\n\x1b\x45NROLMENT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NROLMENT_STATE_NOT_ENROLLED\x10\x01\x12\x1b\n\x17\x45NROLMENT_STATE_PENDING\x10\x02\x12\x1c\n\x18\x45NROLMENT_STATE_ENROLLED\x10\x03\x12\x1b\n\x17\x45NROLMENT_STATE_RETIRED\x10\x04\x32\xd9\x01\n\x0c\x41uditService\x12\x62\n\rGetEventTrail\x12\'.consentry.feed.v1.GetEventTrailRequest\x1a(.consentry.feed.v1.GetEventTrailResponse\x12\x65\n\x0eGetFleetStatus\x12(.consentry.feed.v1.GetFleetStatusRequest\x1a).consentry.feed.v1.GetFleetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onsentry/feed/v1/audit.proto\x12\x11\x63onsentry.feed.v1\x1a\x1e\x63onsentry/event/v1/event.proto\"\"\n\x0eReadLogRequest\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\"c\n\x0fReadLogResponse\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12*\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x19.consentry.event.v1.Entry\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"w\n\x0eResolveRequest\x12\x32\n\nidentifier\x18\x01 \x01(\x0b\x32\x1e.consentry.event.v1.Identifier\x12\x10\n\x08\x66rom_day\x18\x02 \x01(\x04\x12\x0e\n\x06to_day\x18\x03 \x01(\x04\x12\x0f\n\x07purpose\x18\x04 \x01(\t\"_\n\x0fResolveResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\x0c\x12.\n\x04\x64\x61ys\x18\x02 \x03(\x0b\x32 .consentry.feed.v1.DayPseudonyms\x12\x0c\n\x04seqs\x18\x03 \x03(\x04\"0\n\rDayPseudonyms\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\x04\x12\x12\n\npseudonyms\x18\x02 \x03(\x0c\"n\n\x14GetReplayKeysRequest\x12\x1c\n\x14recipient_public_key\x18\x01 \x01(\x0c\x12\x16\n\x0erecipient_name\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_day\x18\x03 \x01(\x04\x12\x0e\n\x06to_day\x18\x04 \x01(\x04\"0\n\x15GetReplayKeysResponse\x12\x17\n\x0fsealed_key_ring\x18\x01 \x01(\x0c\"#\n\x14GetEventTrailRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"\xe1\x01\n\x15GetEventTrailResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.consentry.feed.v1.TrailEntry\x12\x31\n\x08sidecars\x18\x04 \x03(\x0b\x32\x1f.consentry.feed.v1.TrailSidecar\x12&\n\x19in_force_everywhere_at_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x1c\n\x1a_in_force_everywhere_at_ms\"u\n\nTrailEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04type\x18\x02 \x01(\r\x12\x0f\n\x07opening\x18\x03 \x01(\x0c\x12\x13\n\x0b\x65vent_bytes\x18\x04 \x01(\x0c\x12\x12\n\ncommitment\x18\x05 \x01(\x0c\x12\x12\n\naudit_path\x18\x06 \x03(\x0c\"\x91\x01\n\x0cTrailSidecar\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\x14\n\x0c\x65nrolled_seq\x18\x03 \x01(\x04\x12\x37\n\x07receipt\x18\x04 \x01(\x0b\x32!.consentry.feed.v1.SidecarReceiptH\x00\x88\x01\x01\x42\n\n\x08_receipt\"\xa0\x01\n\x0eSidecarReceipt\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x11\n\troot_hash\x18\x02 \x01(\x0c\x12\x12\n\nstate_root\x18\x03 \x01(\x0c\x12\x15\n\rapplied_at_ms\x18\x04 \x01(\x03\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x14\n\x0creceipts_seq\x18\x06 \x01(\x04\x12\x19\n\x11\x63onsistency_proof\x18\x07 \x03(\x0c\"\x17\n\x15GetFleetStatusRequest\"\x92\x01\n\x16GetFleetStatusResponse\x12\x12\n\nlog_origin\x18\x01 \x01(\t\x12\x10\n\x08log_size\x18\x02 \x01(\x04\x12 \n\x18size_in_force_everywhere\x18\x03 \x01(\x04\x12\x30\n\x08sidecars\x18\x04 \x03(\x0b\x32\x1e.consentry.feed.v1.FleetMember\"\xb7\x02\n\x0b\x46leetMember\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x34\n\tenrolment\x18\x02 \x01(\x0e\x32!.consentry.feed.v1.EnrolmentState\x12\x14\n\x0c\x65nrolled_seq\x18\x03 \x01(\x04\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x19\n\x11\x61\x63knowledged_size\x18\x05 \x01(\x04\x12\x13\n\x06\x61ge_ms\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0creceipt_size\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x19\n\x11last_error_reason\x18\t \x01(\t\x12 \n\x13journal_head_age_ms\x18\n \x01(\x04H\x01\x88\x01\x01\x42\t\n\x07_age_msB\x16\n\x14_journal_head_age_ms*\xab\x01\n\x0e\x45nrolmentState\x12\x1f\n\x1b\x45NROLMENT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NROLMENT_STATE_NOT_ENROLLED\x10\x01\x12\x1b\n\x17\x45NROLMENT_STATE_PENDING\x10\x02\x12\x1c\n\x18\x45NROLMENT_STATE_ENROLLED\x10\x03\x12\x1b\n\x17\x45NROLMENT_STATE_RETIRED\x10\x04\x32\xe3\x03\n\x0c\x41uditService\x12\x62\n\rGetEventTrail\x12\'.consentry.feed.v1.GetEventTrailRequest\x1a(.consentry.feed.v1.GetEventTrailResponse\x12\x65\n\x0eGetFleetStatus\x12(.consentry.feed.v1.GetFleetStatusRequest\x1a).consentry.feed.v1.GetFleetStatusResponse\x12R\n\x07ReadLog\x12!.consentry.feed.v1.ReadLogRequest\x1a\".consentry.feed.v1.ReadLogResponse0\x01\x12P\n\x07Resolve\x12!.consentry.feed.v1.ResolveRequest\x1a\".consentry.feed.v1.ResolveResponse\x12\x62\n\rGetReplayKeys\x12\'.consentry.feed.v1.GetReplayKeysRequest\x1a(.consentry.feed.v1.GetReplayKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'consentry.feed.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLMENTSTATE']._serialized_start=1178
-  _globals['_ENROLMENTSTATE']._serialized_end=1349
-  _globals['_GETEVENTTRAILREQUEST']._serialized_start=52
-  _globals['_GETEVENTTRAILREQUEST']._serialized_end=87
-  _globals['_GETEVENTTRAILRESPONSE']._serialized_start=90
-  _globals['_GETEVENTTRAILRESPONSE']._serialized_end=315
-  _globals['_TRAILENTRY']._serialized_start=317
-  _globals['_TRAILENTRY']._serialized_end=434
-  _globals['_TRAILSIDECAR']._serialized_start=437
-  _globals['_TRAILSIDECAR']._serialized_end=582
-  _globals['_SIDECARRECEIPT']._serialized_start=585
-  _globals['_SIDECARRECEIPT']._serialized_end=745
-  _globals['_GETFLEETSTATUSREQUEST']._serialized_start=747
-  _globals['_GETFLEETSTATUSREQUEST']._serialized_end=770
-  _globals['_GETFLEETSTATUSRESPONSE']._serialized_start=773
-  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=919
-  _globals['_FLEETMEMBER']._serialized_start=922
-  _globals['_FLEETMEMBER']._serialized_end=1175
-  _globals['_AUDITSERVICE']._serialized_start=1352
-  _globals['_AUDITSERVICE']._serialized_end=1569
+  _globals['_ENROLMENTSTATE']._serialized_start=1835
+  _globals['_ENROLMENTSTATE']._serialized_end=2006
+  _globals['_READLOGREQUEST']._serialized_start=84
+  _globals['_READLOGREQUEST']._serialized_end=118
+  _globals['_READLOGRESPONSE']._serialized_start=120
+  _globals['_READLOGRESPONSE']._serialized_end=219
+  _globals['_RESOLVEREQUEST']._serialized_start=221
+  _globals['_RESOLVEREQUEST']._serialized_end=340
+  _globals['_RESOLVERESPONSE']._serialized_start=342
+  _globals['_RESOLVERESPONSE']._serialized_end=437
+  _globals['_DAYPSEUDONYMS']._serialized_start=439
+  _globals['_DAYPSEUDONYMS']._serialized_end=487
+  _globals['_GETREPLAYKEYSREQUEST']._serialized_start=489
+  _globals['_GETREPLAYKEYSREQUEST']._serialized_end=599
+  _globals['_GETREPLAYKEYSRESPONSE']._serialized_start=601
+  _globals['_GETREPLAYKEYSRESPONSE']._serialized_end=649
+  _globals['_GETEVENTTRAILREQUEST']._serialized_start=651
+  _globals['_GETEVENTTRAILREQUEST']._serialized_end=686
+  _globals['_GETEVENTTRAILRESPONSE']._serialized_start=689
+  _globals['_GETEVENTTRAILRESPONSE']._serialized_end=914
+  _globals['_TRAILENTRY']._serialized_start=916
+  _globals['_TRAILENTRY']._serialized_end=1033
+  _globals['_TRAILSIDECAR']._serialized_start=1036
+  _globals['_TRAILSIDECAR']._serialized_end=1181
+  _globals['_SIDECARRECEIPT']._serialized_start=1184
+  _globals['_SIDECARRECEIPT']._serialized_end=1344
+  _globals['_GETFLEETSTATUSREQUEST']._serialized_start=1346
+  _globals['_GETFLEETSTATUSREQUEST']._serialized_end=1369
+  _globals['_GETFLEETSTATUSRESPONSE']._serialized_start=1372
+  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=1518
+  _globals['_FLEETMEMBER']._serialized_start=1521
+  _globals['_FLEETMEMBER']._serialized_end=1832
+  _globals['_AUDITSERVICE']._serialized_start=2009
+  _globals['_AUDITSERVICE']._serialized_end=2492
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,21 @@ class AuditServiceStub:
                 request_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusRequest.SerializeToString,
                 response_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusResponse.FromString,
                 _registered_method=True)
+        self.ReadLog = channel.unary_stream(
+                '/consentry.feed.v1.AuditService/ReadLog',
+                request_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogRequest.SerializeToString,
+                response_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogResponse.FromString,
+                _registered_method=True)
+        self.Resolve = channel.unary_unary(
+                '/consentry.feed.v1.AuditService/Resolve',
+                request_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveResponse.FromString,
+                _registered_method=True)
+        self.GetReplayKeys = channel.unary_unary(
+                '/consentry.feed.v1.AuditService/GetReplayKeys',
+                request_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysRequest.SerializeToString,
+                response_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -63,6 +78,27 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLog(self, request, context):
+        """Every entry from a sequence number on, up to the newest checkpoint, which comes last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resolve(self, request, context):
+        """From a person's identifier to the tokens and audit pseudonyms that stand for it. Logged with who asked and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReplayKeys(self, request, context):
+        """The keys that `replay` needs, sealed to an auditor's key; none of them makes a token of an identifier. Logged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +111,21 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetFleetStatus,
                     request_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusRequest.FromString,
                     response_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusResponse.SerializeToString,
+            ),
+            'ReadLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLog,
+                    request_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogRequest.FromString,
+                    response_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogResponse.SerializeToString,
+            ),
+            'Resolve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resolve,
+                    request_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveRequest.FromString,
+                    response_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveResponse.SerializeToString,
+            ),
+            'GetReplayKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReplayKeys,
+                    request_deserializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysRequest.FromString,
+                    response_serializer=consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +182,87 @@ class AuditService:
             '/consentry.feed.v1.AuditService/GetFleetStatus',
             consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusRequest.SerializeToString,
             consentry_dot_feed_dot_v1_dot_audit__pb2.GetFleetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/consentry.feed.v1.AuditService/ReadLog',
+            consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogRequest.SerializeToString,
+            consentry_dot_feed_dot_v1_dot_audit__pb2.ReadLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resolve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.feed.v1.AuditService/Resolve',
+            consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveRequest.SerializeToString,
+            consentry_dot_feed_dot_v1_dot_audit__pb2.ResolveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReplayKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.feed.v1.AuditService/GetReplayKeys',
+            consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysRequest.SerializeToString,
+            consentry_dot_feed_dot_v1_dot_audit__pb2.GetReplayKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -515,6 +515,57 @@ class EnrolResponse(_message.Message):
 Global___EnrolResponse: _TypeAlias = EnrolResponse  # noqa: Y015
 
 @_typing.final
+class RecordJournalHeadsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDECAR_ID_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    DISPOSALS_FIELD_NUMBER: _builtins.int
+    sidecar_id: _builtins.str
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """`JournalHead` records as docs/protocol.md encodes them, in their order; at most 500."""
+
+    @_builtins.property
+    def disposals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """`JournalDisposal` records; at most 500."""
+
+    def __init__(
+        self,
+        *,
+        sidecar_id: _builtins.str = ...,
+        heads: _abc.Iterable[_builtins.bytes] | None = ...,
+        disposals: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposals", b"disposals", "heads", b"heads", "sidecar_id", b"sidecar_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordJournalHeadsRequest: _TypeAlias = RecordJournalHeadsRequest  # noqa: Y015
+
+@_typing.final
+class RecordJournalHeadsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Of the last entry that holds one of them; 0 where the log held all of them already."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordJournalHeadsResponse: _TypeAlias = RecordJournalHeadsResponse  # noqa: Y015
+
+@_typing.final
 class GetConsistencyProofRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -64,6 +64,11 @@ class FeedServiceStub:
                 request_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.RecordJournalHeads = channel.unary_unary(
+                '/consentry.feed.v1.FeedService/RecordJournalHeads',
+                request_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsRequest.SerializeToString,
+                response_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer:
@@ -111,6 +116,13 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordJournalHeads(self, request, context):
+        """Log signed statements about the sidecar's journal; answered once they are in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeedServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.FromString,
                     response_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.SerializeToString,
+            ),
+            'RecordJournalHeads': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordJournalHeads,
+                    request_deserializer=consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsRequest.FromString,
+                    response_serializer=consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class FeedService:
             '/consentry.feed.v1.FeedService/Enrol',
             consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolRequest.SerializeToString,
             consentry_dot_feed_dot_v1_dot_feed__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordJournalHeads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consentry.feed.v1.FeedService/RecordJournalHeads',
+            consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsRequest.SerializeToString,
+            consentry_dot_feed_dot_v1_dot_feed__pb2.RecordJournalHeadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

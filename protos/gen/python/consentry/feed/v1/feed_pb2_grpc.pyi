@@ -43,6 +43,8 @@ class FeedServiceStub:
     """That a smaller log is a prefix of a larger one."""
     Enrol: _grpc.UnaryUnaryMultiCallable[_feed_pb2.EnrolRequest, _feed_pb2.EnrolResponse]
     """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
+    RecordJournalHeads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.RecordJournalHeadsRequest, _feed_pb2.RecordJournalHeadsResponse]
+    """Log signed statements about the sidecar's journal; answered once they are in the log."""
 
 @_typing.type_check_only
 class FeedServiceAsyncStub(FeedServiceStub):
@@ -59,6 +61,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """That a smaller log is a prefix of a larger one."""
     Enrol: _aio.UnaryUnaryMultiCallable[_feed_pb2.EnrolRequest, _feed_pb2.EnrolResponse]  # type: ignore[assignment]
     """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
+    RecordJournalHeads: _aio.UnaryUnaryMultiCallable[_feed_pb2.RecordJournalHeadsRequest, _feed_pb2.RecordJournalHeadsResponse]  # type: ignore[assignment]
+    """Log signed statements about the sidecar's journal; answered once they are in the log."""
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.EnrolResponse, _abc.Awaitable[_feed_pb2.EnrolResponse]]:
         """Make a sidecar's own key count: its signed acknowledgements are logged from then on."""
+
+    @_abc_1.abstractmethod
+    def RecordJournalHeads(
+        self,
+        request: _feed_pb2.RecordJournalHeadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.RecordJournalHeadsResponse, _abc.Awaitable[_feed_pb2.RecordJournalHeadsResponse]]:
+        """Log signed statements about the sidecar's journal; answered once they are in the log."""
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import CorruptJournal
-from sidecar.journal.format import (
+from journal.errors import CorruptJournal
+from journal.format import (
     CHAIN_START,
     MAX_FRAME_BYTES,
     PREFIX_BYTES,

@@ -1,6 +1,16 @@
 """What reading a journal can find."""
 
-from sidecar.errors import CorruptJournal, JournalError
+
+class JournalError(Exception):
+    """Root of what this package raises; the text never holds personal data."""
+
+    reason = "JOURNAL_ERROR"
+
+
+class CorruptJournal(JournalError):
+    """A journal segment does not follow its format, or its chain is broken."""
+
+    reason = "CORRUPT_JOURNAL"
 
 
 class CorruptSegment(CorruptJournal):

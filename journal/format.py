@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from consent import encoding as wire
-from sidecar.errors import CorruptJournal
+from journal.errors import CorruptJournal
 
 FORMAT_VERSION: Final = 1
 CHAIN_ID_BYTES: Final = 16

@@ -4,8 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from sidecar.errors import CorruptJournal
-from sidecar.journal.format import MAX_HEADER_BYTES, header_length, parse_header, parse_segment_name
+from journal.errors import CorruptJournal
+from journal.format import MAX_HEADER_BYTES, header_length, parse_header, parse_segment_name
 
 SegmentSizes = dict[int, int]
 """Bytes of each segment of a chain, by number."""

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from sidecar.errors import CorruptJournal
-from sidecar.journal.errors import CorruptSegment, TornTail
-from sidecar.journal.format import (
+from journal.errors import CorruptJournal, CorruptSegment, TornTail
+from journal.format import (
     KEY_PURPOSE,
     PREFIX_BYTES,
     SegmentChain,
@@ -19,7 +18,6 @@ from sidecar.journal.format import (
     unpack_frame,
     verify_header,
 )
-from sidecar.ports import KeyProvider
 
 HEADER_FRAME: Final = -1
 """Stands for the header where a frame's number is wanted."""
@@ -27,6 +25,14 @@ HEADER_FRAME: Final = -1
 _CHUNK_BYTES: Final = 1 << 18
 # The last bytes of a whole frame are its tag, so these are never written: the file grew and its content did not follow.
 _UNWRITTEN: Final = bytes(16)
+
+
+class SegmentKeys(Protocol):
+    """Opens the keys of segments; a sidecar's key provider is one."""
+
+    def unwrap(self, wrapped_key: bytes, purpose: str) -> bytearray:
+        """The data key in clear; raises errors of its own where it has no key for that."""
+        ...
 
 
 class FrameAt(NamedTuple):
@@ -84,7 +90,7 @@ class SegmentReader:
         keys: Opens its key.
     """
 
-    def __init__(self, path: Path, keys: KeyProvider) -> None:
+    def __init__(self, path: Path, keys: SegmentKeys) -> None:
         self._path = path
         self._keys = keys
         self._descriptor: int | None = None
@@ -113,7 +119,7 @@ class SegmentReader:
 
         Raises:
             CorruptSegment: It was changed, or is none.
-            WrongCacheKey: No key at hand opens the segment.
+            Whatever `keys` raises: No key at hand opens the segment.
             OSError: The file cannot be read.
         """
         opened = self._open()
@@ -131,7 +137,7 @@ class SegmentReader:
 
         Raises:
             CorruptSegment: What is there was not written there. The reader is of no use after that.
-            WrongCacheKey: As `read_header`.
+            Whatever `keys` raises.
             OSError: The file cannot be read.
         """
         opened = self._open()
@@ -249,13 +255,13 @@ class SegmentReader:
             return PREFIX_BYTES
 
 
-def read_frames(path: Path, keys: KeyProvider) -> Iterator[FrameAt]:
+def read_frames(path: Path, keys: SegmentKeys) -> Iterator[FrameAt]:
     """All frames of a segment, verified; memory stays flat.
 
     Raises:
         CorruptSegment: A frame is not as it was written; all before it have been yielded.
         TornTail: The segment ends within a frame; all before it have been yielded. So may one that is still being written.
-        WrongCacheKey: No key at hand opens the segment.
+        Whatever `keys` raises: No key at hand opens the segment.
         OSError: The file cannot be read.
     """
     reader = SegmentReader(path, keys)
@@ -268,11 +274,11 @@ def read_frames(path: Path, keys: KeyProvider) -> Iterator[FrameAt]:
         reader.release()
 
 
-def read_segment(path: Path, keys: KeyProvider) -> Iterator[RecordAt]:
+def read_segment(path: Path, keys: SegmentKeys) -> Iterator[RecordAt]:
     """All records of a segment, as `read_frames`.
 
     Raises:
-        CorruptSegment, TornTail, WrongCacheKey, OSError: As `read_frames`.
+        CorruptSegment, TornTail, OSError, whatever `keys` raises: As `read_frames`.
     """
     for frame in read_frames(path, keys):
         for place, record in enumerate(frame.records):

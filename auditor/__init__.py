@@ -1,0 +1,1 @@
+"""Reads event logs and decision journals: verifies them, explains them, and makes evidence of them."""
