@@ -82,12 +82,19 @@ class LogCopyWriter:
     def __init__(self, path: Path) -> None:
         try:
             self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
+        except OSError as error:
+            raise FolderUnusable(f"{path}: {error.strerror}") from None
+        try:
             self.size, end = _find_end(self._file)
             self._file.seek(end)
             self._file.truncate()
             if not end:
                 self._file.write(_OPENING)
+        except MalformedLogCopy:
+            self._file.close()
+            raise
         except OSError as error:
+            self._file.close()
             raise FolderUnusable(f"{path}: {error.strerror}") from None
 
     def append(self, entries: Iterable[CopiedEntry]) -> None:

@@ -45,3 +45,9 @@ class TornTail(JournalError):
         self.segment = segment
         self.frame = frame
         self.offset = offset
+
+
+class InvalidSegmentKey(JournalError):
+    """A segment's key cannot be sealed to, or opened by, this auditor. Expected after a mix-up of auditors or files."""
+
+    reason = "INVALID_SEGMENT_KEY"

@@ -53,7 +53,16 @@ class FrameKind(IntEnum):
     """What a frame holds. Kinds that this version does not know are read past, not refused."""
 
     RECORDS = 1
+    #: A signed head (`consent.eventlog.journal_head.format_head`).
     HEAD = 2
+    #: Entries of the log that came into force here (`journal.applied`).
+    APPLIED = 3
+    #: What the process that writes the chain is: version and settings, as canonical JSON (`journal.start`).
+    START = 4
+    #: A signed disposal of older segments (`consent.eventlog.journal_head.format_disposal`).
+    DISPOSAL = 5
+    #: An auditor was given segment keys (`journal.access`).
+    ACCESS = 6
 
 
 class FramePrefix(NamedTuple):
@@ -201,14 +210,14 @@ def pack_records(records: Iterable[bytes]) -> bytes:
 
 
 def unpack_frame(plaintext: bytes) -> tuple[int, tuple[bytes, ...]]:
-    """The kind of a frame, and its records (none of other kinds).
+    """The kind of a frame, and its records; of every other kind its content as one.
 
     Raises:
         CorruptJournal: Authentic and yet not what `pack_records` writes: a defect of the writer.
     """
     kind = plaintext[0]
     if kind != FrameKind.RECORDS:
-        return kind, ()
+        return kind, (plaintext[1:],)
     records = []
     at, end = 1, len(plaintext)
     while at < end:

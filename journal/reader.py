@@ -9,6 +9,7 @@ from journal.errors import CorruptJournal, CorruptSegment, TornTail
 from journal.format import (
     KEY_PURPOSE,
     PREFIX_BYTES,
+    FrameKind,
     SegmentChain,
     SegmentHeader,
     header_length,
@@ -47,7 +48,7 @@ class FrameAt(NamedTuple):
         chain_hash: 32 bytes, after this frame.
         kind: A `FrameKind`, or what a later version calls so.
         decisions: How many it holds.
-        records: `consent.decision_record` bytes; none of other kinds.
+        records: `consent.decision_record` bytes; of every other kind its content as one.
     """
 
     chain_id: bytes
@@ -275,11 +276,11 @@ def read_frames(path: Path, keys: SegmentKeys) -> Iterator[FrameAt]:
 
 
 def read_segment(path: Path, keys: SegmentKeys) -> Iterator[RecordAt]:
-    """All records of a segment, as `read_frames`.
+    """All decision records of a segment, as `read_frames`.
 
     Raises:
         CorruptSegment, TornTail, OSError, whatever `keys` raises: As `read_frames`.
     """
     for frame in read_frames(path, keys):
-        for place, record in enumerate(frame.records):
+        for place, record in enumerate(frame.records if frame.kind == FrameKind.RECORDS else ()):
             yield RecordAt(frame.segment, frame.frame, place, record)

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
 from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
-from sidecar.check import Caller, Detail
 from journal.format import JournalMode
+from sidecar.check import Caller, Detail
 from sidecar.journal.writer import OnUnavailable
 from sidecar.key_providers.settings import AwsKmsSettings, VaultTransitSettings
 

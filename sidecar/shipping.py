@@ -7,13 +7,13 @@ from functools import partial
 
 from hosting.clock import SystemClock
 from hosting.processes import die_with_parent, disable_core_dumps, stop_event_on_signals
+from hosting.telemetry.exporter import build_exporter
+from hosting.telemetry.resource import build_resource
 from sidecar.config import SidecarSettings
 from sidecar.journal.position import POSITION_FILE_NAME
 from sidecar.journal.shipper import Shipper
 from sidecar.runtime import VERSION, load_keys
 from sidecar.sync.backoff import Backoff
-from sidecar.telemetry.exporter import build_exporter
-from sidecar.telemetry.resource import build_resource
 from sidecar.telemetry.spans import project
 
 logger = logging.getLogger(__name__)

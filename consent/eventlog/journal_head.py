@@ -168,7 +168,8 @@ def sign_head(head: JournalHead, key: SigningKey, origin: str) -> JournalHead:
     Raises:
         WrongKeyKind: Not a sidecar's key.
     """
-    return _sign(head, key, origin)
+    signed: JournalHead = _sign(head, key, origin)
+    return signed
 
 
 def sign_disposal(disposal: JournalDisposal, key: SigningKey, origin: str) -> JournalDisposal:
@@ -177,7 +178,8 @@ def sign_disposal(disposal: JournalDisposal, key: SigningKey, origin: str) -> Jo
     Raises:
         WrongKeyKind: Not a sidecar's key.
     """
-    return _sign(disposal, key, origin)
+    signed: JournalDisposal = _sign(disposal, key, origin)
+    return signed
 
 
 def verify_head(head: JournalHead, origin: str, public_key: bytes) -> None:

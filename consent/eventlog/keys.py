@@ -42,6 +42,8 @@ class KeyKind(Enum):
     APPROVER = b"\xffconsentry/approver/v1"
     #: A sidecar, which acknowledges what it has in force.
     SIDECAR = b"\xffconsentry/sidecar/v1"
+    #: An auditor, who signs the evidence that it exports.
+    AUDITOR = b"\xffconsentry/auditor/v1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from journal.errors import CorruptJournal
 from journal.directory import list_segments
+from journal.errors import CorruptJournal
 from journal.format import PREFIX_BYTES, format_segment_name, header_length, parse_prefix
 from sidecar.journal.position import MalformedPosition, Position, load_positions
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hosting.clock import Clock
-from sidecar.errors import JournalUnavailable, SidecarError
 from journal.format import (
     CHAIN_ID_BYTES,
     CHAIN_START,
@@ -20,6 +19,7 @@ from journal.format import (
     JournalMode,
     SegmentHeader,
 )
+from sidecar.errors import JournalUnavailable, SidecarError
 from sidecar.journal.segment import SegmentFile
 from sidecar.ports import KeyProvider
 

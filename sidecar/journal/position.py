@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hosting.key_files import write_file_atomically
-from sidecar.errors import SidecarError
 from journal.format import CHAIN_ID_BYTES
+from sidecar.errors import SidecarError
 
 POSITION_FILE_NAME: Final = "shipped.json"
 

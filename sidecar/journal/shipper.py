@@ -11,12 +11,12 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from consent.decision_record import CallRecord, MalformedRecord, parse_record
 from hosting.clock import Clock
-from sidecar.errors import KeyServiceError, SidecarError
 from journal.errors import JournalError, TornTail
-from sidecar.journal.export_thread import ExportThread
 from journal.format import FrameKind
-from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
 from journal.reader import FrameAt
+from sidecar.errors import KeyServiceError, SidecarError
+from sidecar.journal.export_thread import ExportThread
+from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
 from sidecar.journal.tail import Tail
 from sidecar.ports import KeyProvider
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Final
 
 from hosting.clock import Clock
-from sidecar.errors import KeyServiceError, SidecarError, WrongCacheKey
 from journal.directory import SegmentSizes, list_segments, read_created_ms
 from journal.errors import CorruptSegment, JournalError, TornTail
 from journal.format import CHAIN_START, format_segment_name
-from sidecar.journal.position import Position
 from journal.reader import HEADER_FRAME, FrameAt, SegmentReader
+from sidecar.errors import KeyServiceError, SidecarError, WrongCacheKey
+from sidecar.journal.position import Position
 from sidecar.ports import KeyProvider
 
 Report = Callable[[JournalError | SidecarError], None]

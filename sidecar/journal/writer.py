@@ -12,11 +12,11 @@ from typing import Final, NamedTuple, Self
 from hosting.clock import Clock
 from hosting.errors import DirectoryUnusable
 from hosting.locks import create_directory
+from journal.format import FrameKind, JournalMode, pack_records
 from sidecar.errors import JournalUnavailable
 from sidecar.journal.backlog import Backlog
 from sidecar.journal.chain import Chain
 from sidecar.journal.flusher import Flusher
-from journal.format import JournalMode, pack_records
 from sidecar.journal.position import POSITION_FILE_NAME
 from sidecar.journal.segment import SegmentFile
 from sidecar.ports import KeyProvider
@@ -188,6 +188,16 @@ class FileJournal:
             if self._must_deny:
                 raise
             self._count_unrecorded(decisions)
+
+    def note(self, kind: FrameKind, content: bytes) -> None:
+        """Keep a frame that is no record of a decision, as durably as modes `group` and `sync` write records, without waiting.
+
+        Raises:
+            JournalUnavailable: It cannot be kept.
+        """
+        with self._lock:
+            self._write(bytes((kind,)) + content, 0)
+        self._flusher.request()
 
     def flush(self) -> None:
         """Put everything appended so far on the disk. Blocks as long as that takes; `is_writable` says whether it went well."""

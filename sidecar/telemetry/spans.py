@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from consent.decision_record import NO_AGE, CallRecord, Item, item_id, parse_question, parse_situation
 from consent.vocabulary.reason import Effect
-from sidecar.telemetry import attributes
+from hosting.telemetry import attributes
 
 MAX_EVENTS_PER_SPAN: Final = 500
 

@@ -17,8 +17,8 @@ from consent.decision_record import (
     format_situation,
 )
 from consent.vocabulary.reason import Effect, Reason
-from sidecar.errors import WrongCacheKey
 from journal.format import PREFIX_BYTES, header_length, parse_prefix
+from sidecar.errors import WrongCacheKey
 
 NOW_MS = 1_767_225_600_000
 TRACE_ID = bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e4736")

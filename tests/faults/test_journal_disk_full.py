@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import JournalUnavailable
 from journal.format import JournalMode
 from journal.reader import read_segment
+from sidecar.errors import JournalUnavailable
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths

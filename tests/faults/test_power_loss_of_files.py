@@ -9,12 +9,12 @@ import pytest
 
 from hosting.errors import KeyFileError, KeyFileMissing
 from hosting.key_files import create_key_file, read_key_file
-from sidecar.cache.high_water import HighWaterFile, Mark
 from journal.errors import CorruptSegment, JournalError, TornTail
-from sidecar.errors import JournalUnavailable
 from journal.format import JournalMode
-from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
 from journal.reader import read_segment
+from sidecar.cache.high_water import HighWaterFile, Mark
+from sidecar.errors import JournalUnavailable
+from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
 from sidecar.journal.writer import FileJournal
 from tests.fakes.cache_place import IDENTITY
 from tests.fakes.clock import FakeClock

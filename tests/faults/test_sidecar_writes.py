@@ -14,15 +14,15 @@ from consent.key_ring import KeyRing
 from consent.policy import format_policy
 from hosting.errors import HostingError
 from hosting.key_files import create_key_file
+from journal.errors import JournalError, TornTail
+from journal.format import JournalMode
+from journal.reader import read_segment
 from sidecar.cache import store
 from sidecar.cache.cache_file import CACHE_FILE_NAME
 from sidecar.cache.key_file import KEY_USE, FileKeyProvider, load_key_files
 from sidecar.cache.store import CHECKPOINT_INTERVAL_MS, EncryptedCache
-from journal.errors import JournalError, TornTail
 from sidecar.errors import CacheWriteFailed, SidecarError
-from journal.format import JournalMode
 from sidecar.journal.position import Position, load_positions, save_positions
-from journal.reader import read_segment
 from sidecar.journal.writer import FileJournal
 from sidecar.ports import OutboxChange, VerifiedBatch
 from tests.fakes.cache_place import IDENTITY, assert_holds

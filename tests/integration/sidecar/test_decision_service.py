@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from consent.decision_record import parse_question, parse_record
 from consent.event import LinkEvent
 from feed.runtime import running_feed
+from journal.reader import read_segment
 from sidecar.check import UNKNOWN_NAME
 from sidecar.grpc_api.codec import MAX_BATCH_SUBJECTS, MAX_MESSAGE_BYTES
 from sidecar.grpc_api.decision_service import SERVICE
-from journal.reader import read_segment
 from sidecar.runtime import load_keys
 from tests.fakes.clock import FakeClock
 from tests.fakes.histories import POLICY

@@ -12,13 +12,13 @@ import pytest
 
 from hosting.clock import SystemClock
 from hosting.development_ca import create_development_ca, issue_certificate
+from hosting.telemetry.exporter import build_exporter
+from hosting.telemetry.resource import build_resource
 from journal.format import JournalMode
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.shipper import Shipper
 from sidecar.journal.writer import FileJournal
 from sidecar.sync.backoff import Backoff
-from sidecar.telemetry.exporter import build_exporter
-from sidecar.telemetry.resource import build_resource
 from sidecar.telemetry.spans import project
 from tests.fakes.journal_material import CALLER_SPAN_ID, TRACE_ID, SealingKeys, make_record
 from tests.fakes.otlp_receiver import (

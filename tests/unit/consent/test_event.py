@@ -112,7 +112,9 @@ SAMPLES: dict[str, ev.Event] = {
             Receipt("pod-2", 18, bytes(range(32)), bytes(range(32, 64)), -1, bytes(64)),
         ),
     ),
-    "journal heads": ev.JournalHeadsEvent(origin="o", received_at_ms=19, heads=(_HEAD, replace(_HEAD, number=4, kind=4))),
+    "journal heads": ev.JournalHeadsEvent(
+        origin="o", received_at_ms=19, heads=(_HEAD, replace(_HEAD, number=4, kind=4))
+    ),
     "admin": ev.AdminEvent(
         origin="o", occurred_at_ms=20, action="S/M", role="administrator", actor="ops", outcome="OK", detail="policy 2"
     ),

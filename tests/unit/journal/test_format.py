@@ -110,8 +110,8 @@ def test_records_packed_are_unpacked(records: list[bytes]) -> None:
     assert unpack_frame(pack_records(records)) == (FrameKind.RECORDS, tuple(records))
 
 
-def test_unpack_frame_of_a_kind_not_known_gives_no_records() -> None:
-    assert unpack_frame(b"\x07whatever a later version keeps here") == (7, ())
+def test_unpack_frame_of_another_kind_gives_its_content_as_one() -> None:
+    assert unpack_frame(b"\x07whatever a later version keeps here") == (7, (b"whatever a later version keeps here",))
 
 
 @pytest.mark.parametrize("plaintext", [b"\x01\x00", b"\x01\x00\x00\x00\x05abcd", b"\x01\xff\xff\xff\xff"])

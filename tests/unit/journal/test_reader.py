@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from journal.errors import CorruptSegment, JournalError, TornTail
-from sidecar.errors import WrongCacheKey
 from journal.format import JournalMode
 from journal.reader import SegmentReader, read_frames, read_segment
+from sidecar.errors import WrongCacheKey
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal_material import SealingKeys, join_segment, make_record, segment_paths, split_segment

@@ -1,6 +1,7 @@
 """Heads and disposals of journals: signed for one log by one sidecar, and read back strictly."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ DISPOSAL = JournalDisposal(
 )
 
 
-def other(value: object) -> object:
+def other(value: Any) -> Any:
     """Another value of the same kind."""
     if isinstance(value, bytes):
         return bytes((value[0] ^ 1,)) + value[1:]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.journal.backlog import count_decisions
 from journal.format import JournalMode
-from sidecar.journal.position import POSITION_FILE_NAME, Position, save_positions
 from journal.reader import FrameAt, read_frames
+from sidecar.journal.backlog import count_decisions
+from sidecar.journal.position import POSITION_FILE_NAME, Position, save_positions
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths

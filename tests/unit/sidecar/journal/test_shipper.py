@@ -11,9 +11,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from journal.format import JournalMode
 from sidecar.errors import KeyServiceUnavailable
 from sidecar.journal import export_thread
-from journal.format import JournalMode
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.segment import SegmentFile
 from sidecar.journal.shipper import MAX_EVENTS, MAX_SPANS, Shipper

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import KeyServiceUnavailable, SidecarError, WrongCacheKey
-from journal.errors import CorruptSegment, TornTail
+from journal.errors import CorruptSegment, JournalError, TornTail
 from journal.format import JournalMode
-from sidecar.journal.position import Position
 from journal.reader import FrameAt
+from sidecar.errors import KeyServiceUnavailable, SidecarError, WrongCacheKey
+from sidecar.journal.position import Position
 from sidecar.journal.tail import TORN_AFTER_MS, Tail
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
@@ -28,7 +28,7 @@ class Directory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clock = FakeClock()
-        self.faults: list[SidecarError] = []
+        self.faults: list[JournalError | SidecarError] = []
         self.numbers: dict[bytes, int] = {make_record(number): number for number in range(100)}
         path.mkdir()
 

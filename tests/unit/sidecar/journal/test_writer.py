@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import JournalUnavailable, WrongCacheKey
 from journal.format import MAX_FRAME_BYTES, JournalMode
 from journal.reader import FrameAt, read_frames, read_segment
+from sidecar.errors import JournalUnavailable, WrongCacheKey
 from sidecar.journal.writer import FileJournal, OnUnavailable
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths

@@ -20,7 +20,7 @@ from consent.decision_record import (
 )
 from consent.vocabulary.reason import Effect, Reason
 from consent.vocabulary.subject import Pseudonymiser, Tokeniser
-from sidecar.telemetry.attributes import ATTRIBUTES
+from hosting.telemetry.attributes import ATTRIBUTES
 from sidecar.telemetry.spans import MAX_EVENTS_PER_SPAN, derive_span_id, project
 from tests.fakes.journal_material import CALLER_SPAN_ID, NOW_MS, SITUATION, TRACE_ID, make_call, make_record
 from tests.fakes.otlp_receiver import ReceivedSpan, read_spans

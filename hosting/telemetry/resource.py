@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from opentelemetry.sdk.resources import Resource
 
-from sidecar.telemetry import attributes
+from hosting.telemetry import attributes
 
 DEFAULT_SERVICE_NAME: Final = "consentry-sidecar"
 

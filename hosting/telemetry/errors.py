@@ -1,9 +1,9 @@
 """What the telemetry raises."""
 
-from sidecar.errors import SidecarError
+from hosting.errors import HostingError
 
 
-class TelemetryMisconfigured(SidecarError):
+class TelemetryMisconfigured(HostingError):
     """A standard OTEL variable cannot be followed, so the start stops. The text names the variable and never its value."""
 
     reason = "TELEMETRY_MISCONFIGURED"

@@ -7,8 +7,8 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from sidecar.telemetry.errors import TelemetryMisconfigured
-from sidecar.telemetry.exporter import build_exporter
+from hosting.telemetry.errors import TelemetryMisconfigured
+from hosting.telemetry.exporter import build_exporter
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_"

@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.util.re import parse_env_headers
 
-from sidecar.telemetry.errors import TelemetryMisconfigured
+from hosting.telemetry.errors import TelemetryMisconfigured
 
 GRPC: Final = "grpc"
 HTTP_PROTOBUF: Final = "http/protobuf"

@@ -5,7 +5,7 @@ from pathlib import Path
 from opentelemetry.semconv._incubating.attributes import rpc_attributes
 from opentelemetry.semconv.attributes import service_attributes
 
-from sidecar.telemetry import attributes
+from hosting.telemetry import attributes
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "decision-record.md"
 

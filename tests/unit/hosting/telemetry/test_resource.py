@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.telemetry.resource import build_resource
+from hosting.telemetry.resource import build_resource
 
 
 def test_resource_names_service_instance_and_version() -> None:
