@@ -75,6 +75,19 @@ class LogSettings(SettingsModel):
         description="How long signed acknowledgements wait for others before they are logged together, seconds.",
     )
 
+    journal_heads_seconds: float = Field(
+        default=10.0,
+        ge=0.05,
+        le=3600,
+        description="How long signed heads of sidecars' journals wait for others before they are logged together, seconds.",
+    )
+    journal_silent_seconds: float = Field(
+        default=300.0,
+        ge=0.1,
+        le=86_400,
+        description="An enrolled sidecar of which no head was logged for so long raises the alert `JOURNAL_SILENT`, seconds.",
+    )
+
     @property
     def high_water_path(self) -> Path:
         """The high-water mark's file, the default applied."""

@@ -211,6 +211,30 @@ class AckSignatureInvalid(AckRejected):
     reason = "ACK_SIGNATURE_INVALID"
 
 
+class SidecarNotEnrolled(FeedError):
+    """No key of this sidecar counts: what it signs proves nothing until it is enrolled. Expected before its enrolment."""
+
+    reason = "NOT_ENROLLED"
+
+
+class JournalHeadRejected(FeedError):
+    """Root of what can be wrong with a sidecar's statement about its journal. Unexpected: somebody must look."""
+
+    reason = "HEAD_REJECTED"
+
+
+class HeadInvalid(JournalHeadRejected):
+    """A head or a disposal cannot be read, is not signed by the enrolled key, or stands at no place that it could have."""
+
+    reason = "HEAD_INVALID"
+
+
+class HeadConflict(JournalHeadRejected):
+    """The log holds another head at this place of the chain: the sidecar's journal was rolled back or forked."""
+
+    reason = "HEAD_CONFLICT"
+
+
 class CallerNotPermitted(FeedError):
     """Whoever calls may not call this method: no certificate that the listener names, or a method of another role."""
 

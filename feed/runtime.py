@@ -16,6 +16,7 @@ from consent.authority import Authority
 from consent.eventlog.trust import Trust
 from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
+from feed.alerts import AlertLog
 from feed.audit import TrailMaker
 from feed.backup.losses import LossGuard
 from feed.backup.mark_keeping import MarkKeeper
@@ -39,6 +40,8 @@ from feed.grpc_api.status import STATUSES
 from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source
+from feed.journal_heads import JournalHeadLog
+from feed.journal_watch import JournalWatch
 from feed.log_store.high_water import MarkFile
 from feed.log_store.identity import LogIdentity
 from feed.log_store.sqlite import SqliteLog
@@ -193,6 +196,7 @@ async def _open_log(
     receipts = ReceiptLog(log, store, desk, proofs.root_hash, settings.origin, settings.event_log.receipts_seconds)
     # What has come before the servers stopped is logged before the log is closed.
     stack.push_async_callback(receipts.close)
+    heads, watch = await _open_journals(stack, settings, log, store, desk, progress, clock)
     witnesses = [witness.to_witness() for witness in settings.witnesses]
     witnessing = Witnessing(log, proofs, witnesses, settings.witness_seconds)
     witnessing.start()
@@ -212,6 +216,7 @@ async def _open_log(
         progress=progress,
         desk=desk,
         receipts=receipts,
+        heads=heads,
         clock=clock,
         witnessing=witnessing,
         losses=losses,
@@ -220,7 +225,7 @@ async def _open_log(
         lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
     )
     trails = TrailMaker(log, store, proofs)
-    audit = audit_service.AuditServicer(trails, log, store, desk, progress, clock, settings.origin)
+    audit = audit_service.AuditServicer(trails, log, store, desk, progress, watch, clock, settings.origin)
     subjects = subject_service.SubjectService(
         log,
         KeyEpochs(log, store, place.subject_keys, settings.origin),
@@ -230,6 +235,38 @@ async def _open_log(
         source=ADMINISTRATOR.name,
     )
     return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects)
+
+
+async def _open_journals(
+    stack: AsyncExitStack,
+    settings: FeedSettings,
+    log: Sequencer,
+    store: SqliteLog,
+    desk: EnrolmentDesk,
+    progress: ProgressBook,
+    clock: Clock,
+) -> tuple[JournalHeadLog, JournalWatch]:
+    """What logs the heads of sidecars' journals, and what raises an alert where none come."""
+    alerts = AlertLog(log, clock, settings.origin)
+
+    def connected_once() -> set[str]:
+        return {known.sidecar_id for known in progress.progress()}
+
+    watch = JournalWatch(desk, store, alerts, connected_once, clock, settings.event_log.journal_silent_seconds)
+    await watch.load()
+    stack.push_async_callback(watch.start().close)
+    heads = JournalHeadLog(
+        log,
+        store,
+        desk,
+        alerts,
+        clock,
+        settings.origin,
+        period_seconds=settings.event_log.journal_heads_seconds,
+        on_logged=watch.note_head,
+    )
+    stack.push_async_callback(heads.close)
+    return heads, watch
 
 
 def place_of(settings: FeedSettings, keys: FeedKeys) -> LogPlace:

@@ -139,6 +139,24 @@ class RefusedAsRetired(FeedRefused):
     reason = "SIDECAR_RETIRED"
 
 
+class RefusedAsNotEnrolled(FeedRefused):
+    """No key of this sidecar is enrolled, so nothing that it signs counts. Expected before its enrolment."""
+
+    reason = "NOT_ENROLLED"
+
+
+class RefusedHead(FeedRefused):
+    """The feed does not log a head or a disposal, now or later. Unexpected: somebody must look."""
+
+    reason = "HEAD_INVALID"
+
+
+class RefusedAsFork(RefusedHead):
+    """The log holds another head at the same place of the chain: this journal was rolled back, or written twice."""
+
+    reason = "HEAD_CONFLICT"
+
+
 class FollowerFault(SyncError):
     """Following the feed failed in a way that nobody foresaw: a defect here. Answers go on, and the next attempt follows."""
 

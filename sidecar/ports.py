@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from consent.event import FIRST_INFORMATIVE_TYPE, Event
 from consent.eventlog.acknowledgement import Receipt
 from consent.eventlog.attestation import Attestation
+from consent.eventlog.journal_head import JournalDisposal, JournalHead
 from consent.eventlog.merkle import Frontier
 from consent.key_ring import KeyRing
 from consent.policy import Policy
@@ -268,6 +269,36 @@ class Journal(Protocol):
         ...
 
 
+class LoggedPlace(NamedTuple):
+    """The last head of a chain that the log holds.
+
+    Attributes:
+        number: Of the head.
+        segment: In which the chain ends there.
+        is_ended: The chain goes no further: it is a final or a recovery head.
+    """
+
+    number: int
+    segment: int
+    is_ended: bool
+
+
+class HeadSource(Protocol):
+    """Signed heads of the journal on their way to the feed. Safe from several threads; every method may block."""
+
+    def pending(self, limit: int) -> list[JournalHead]:
+        """The oldest heads that the log does not hold, at most `limit`, those of a chain in their order."""
+        ...
+
+    def confirm(self, heads: Sequence[JournalHead]) -> None:
+        """The log holds these; durable when this returns. Raises OSError where it is not: they are sent again."""
+        ...
+
+    def logged(self, chain_id: bytes) -> LoggedPlace | None:
+        """How far a chain is logged, None where nothing of it is."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WireEntry:
     """An entry as the feed sent it; nothing about it is trusted.
@@ -361,7 +392,27 @@ class FeedStream(Protocol):
         ...
 
 
-class Feed(Protocol):
+class JournalRecorder(Protocol):
+    """Where signed statements about the journal are logged."""
+
+    async def record_journal_heads(self, heads: Sequence[JournalHead], disposals: Sequence[JournalDisposal]) -> int:
+        """Have signed statements about the journal logged; returns the seq of the last entry that holds one of them.
+
+        The same ones again change nothing.
+
+        Args:
+            heads: At most 500, those of a chain in their order.
+            disposals: At most 500.
+
+        Raises:
+            FeedUnavailable: Nobody knows whether they are.
+            RefusedAsNotEnrolled, RefusedAsRetired: Nothing that this sidecar signs counts now.
+            RefusedHead: One of them can never be logged, and none of the heads was.
+        """
+        ...
+
+
+class Feed(JournalRecorder, Protocol):
     """The centre, as the follower sees it. Every method raises FeedUnavailable or FeedRefused."""
 
     def subscribe(self, head: LogHead, generation: int) -> FeedStream:

@@ -141,6 +141,8 @@ def fleet(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "acknowledged_size": member.acknowledged_size,
             "age_ms": member.age_ms if member.HasField("age_ms") else None,
             "receipt_size": member.receipt_size,
+            "journal_head_age_ms": member.journal_head_age_ms if member.HasField("journal_head_age_ms") else None,
+            "journal_silent": member.journal_silent,
             "version": member.version or None,
             "last_error_reason": member.last_error_reason or None,
         }

@@ -12,6 +12,7 @@ from consent.trail import Trail, TrailEntry, TrailSidecar
 from feed.audit import TrailMaker
 from feed.enrolment import EnrolmentDesk
 from feed.grpc_api.progress import ProgressBook, SidecarProgress
+from feed.journal_watch import JournalWatch
 from feed.log_store.port import LogStore
 from feed.ports import Log
 from hosting.clock import Clock
@@ -30,6 +31,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         store: Where receipts are found.
         desk: Which sidecars are enrolled.
         progress: How far each says it is.
+        watch: How long ago each has shown its journal.
         clock: The time.
         origin: Name of the log.
     """
@@ -41,6 +43,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         store: LogStore,
         desk: EnrolmentDesk,
         progress: ProgressBook,
+        watch: JournalWatch,
         clock: Clock,
         origin: str,
     ) -> None:
@@ -49,6 +52,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._store = store
         self._desk = desk
         self._progress = progress
+        self._watch = watch
         self._clock = clock
         self._origin = origin
 
@@ -101,6 +105,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             acknowledged_size=progress.acknowledged_size,
             age_ms=max(0, self._clock.now_ms() - progress.acknowledged_at_ms) if has_spoken else None,
             receipt_size=receipt_size,
+            journal_head_age_ms=self._watch.head_age_ms(name),
+            journal_silent=self._watch.is_silent(name),
             version=progress.version,
             last_error_reason=progress.last_nack_reason,
         )

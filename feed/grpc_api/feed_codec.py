@@ -6,9 +6,12 @@ from consentry.event.v1 import event_pb2
 from consentry.feed.v1 import feed_pb2
 
 from consent.eventlog.acknowledgement import NO_STATE_ROOT, Receipt
+from consent.eventlog.errors import InvalidJournalHead
+from consent.eventlog.journal_head import parse_disposal, parse_head
 from consent.eventlog.merkle import EMPTY_ROOT_HASH, HASH_BYTES
-from feed.errors import InvalidRequest
+from feed.errors import HeadInvalid, InvalidRequest
 from feed.grpc_api.attestation_codec import encode_attestation
+from feed.journal_heads import MAX_STATEMENTS, JournalStatements
 from feed.ports import Snapshot, StoredEntry
 
 
@@ -91,3 +94,20 @@ def decode_ack(sidecar_id: str, ack: feed_pb2.Ack) -> Receipt:
     if len(ack.root_hash) != HASH_BYTES or len(state_root) != HASH_BYTES:
         raise InvalidRequest(f"ack: root_hash and state_root must be {HASH_BYTES} bytes")
     return Receipt(sidecar_id, ack.size, ack.root_hash, state_root, ack.applied_at_ms, ack.signature)
+
+
+def decode_statements(request: feed_pb2.RecordJournalHeadsRequest) -> JournalStatements:
+    """What a sidecar says about its journal; no signature is checked.
+
+    Raises:
+        InvalidRequest: More than one request may hold.
+        HeadInvalid: A statement cannot be read.
+    """
+    if max(len(request.heads), len(request.disposals)) > MAX_STATEMENTS:
+        raise InvalidRequest(f"heads, disposals: 1 to {MAX_STATEMENTS} in one request")
+    try:
+        heads = [parse_head(each) for each in request.heads]
+        disposals = [parse_disposal(each) for each in request.disposals]
+    except InvalidJournalHead:
+        raise HeadInvalid("heads, disposals: one of them cannot be read") from None
+    return JournalStatements(request.sidecar_id, heads, disposals)

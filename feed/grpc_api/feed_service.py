@@ -20,6 +20,7 @@ from feed.errors import AckRejected, EntryUnknown, InvalidRequest, LogBehindSide
 from feed.grpc_api.feed_codec import (
     decode_ack,
     decode_hello,
+    decode_statements,
     encode_entry,
     encode_heartbeat,
     encode_snapshot_chunk,
@@ -30,6 +31,7 @@ from feed.grpc_api.frames import FrameCache
 from feed.grpc_api.peers import verify_sidecar
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.sync_errors import LogFork
+from feed.journal_heads import JournalHeadLog
 from feed.log_store.port import Acknowledgement
 from feed.ports import Log, Snapshots, WitnessedCheckpoint
 from feed.receipts import ReceiptLog
@@ -83,6 +85,7 @@ class FeedSources:
         progress: How far each sidecar says it is.
         desk: Which sidecars are enrolled.
         receipts: Where their signed acknowledgements go.
+        heads: Where signed heads of their journals go.
         clock: Where the time comes from.
         witnessing: Where checkpoints that witnesses have cosigned come from.
         losses: Stops the intake where a sidecar holds more than the log; None where there is no intake.
@@ -95,6 +98,7 @@ class FeedSources:
     progress: ProgressBook
     desk: EnrolmentDesk
     receipts: ReceiptLog
+    heads: JournalHeadLog
     clock: Clock
     witnessing: WitnessedCheckpoints
     losses: LossGuard | None = None
@@ -136,6 +140,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     def close(self) -> None:
         """End every stream: a sidecar connects elsewhere or again, and the server need not wait until it does."""
         self._is_closing = True
+        self._sources.heads.hurry()
         for changed in self._open_streams:
             changed.set()
 
@@ -237,6 +242,14 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             request.sidecar_id, request.public_key, request.possession, request.enrolment_token
         )
         return feed_pb2.EnrolResponse(enrolled=seq is not None, seq=seq or 0)
+
+    async def RecordJournalHeads(
+        self, request: feed_pb2.RecordJournalHeadsRequest, context: Context
+    ) -> feed_pb2.RecordJournalHeadsResponse:
+        """Log signed statements about the sidecar's journal; see `feed.journal_heads`."""
+        self._verify_served(context, request.sidecar_id)
+        seq = await self._sources.heads.record(decode_statements(request))
+        return feed_pb2.RecordJournalHeadsResponse(seq=seq)
 
     def _verify_served(self, context: Context, sidecar_id: str) -> None:
         self._verify(context, sidecar_id)

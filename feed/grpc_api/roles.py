@@ -46,6 +46,7 @@ PERMISSIONS: Final[Mapping[str, AbstractSet[Role]]] = MappingProxyType(
         "consentry.feed.v1.FeedService/GetEntryProof": _SIDECAR,
         "consentry.feed.v1.FeedService/GetConsistencyProof": _SIDECAR,
         "consentry.feed.v1.FeedService/Enrol": _SIDECAR,
+        "consentry.feed.v1.FeedService/RecordJournalHeads": _SIDECAR,
         "consentry.feed.v1.AuditService/GetEventTrail": _ADMINISTRATOR,
         "consentry.feed.v1.AuditService/GetFleetStatus": _ADMINISTRATOR,
         "consentry.feed.v1.EnrolmentService/IssueEnrolmentToken": _ADMINISTRATOR,

@@ -31,6 +31,7 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         errors.SidecarUnknown: StatusCode.NOT_FOUND,
         errors.EnrolmentRefused: StatusCode.PERMISSION_DENIED,
         errors.AckSignatureInvalid: StatusCode.PERMISSION_DENIED,
+        errors.HeadInvalid: StatusCode.INVALID_ARGUMENT,
         InvalidPossession: StatusCode.INVALID_ARGUMENT,
         errors.CallerNotPermitted: StatusCode.PERMISSION_DENIED,
         NotAuthorised: StatusCode.PERMISSION_DENIED,
@@ -48,6 +49,9 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         LogFork: StatusCode.FAILED_PRECONDITION,
         errors.AckRejected: StatusCode.FAILED_PRECONDITION,
         errors.AckRootMismatch: StatusCode.FAILED_PRECONDITION,
+        errors.SidecarNotEnrolled: StatusCode.FAILED_PRECONDITION,
+        errors.JournalHeadRejected: StatusCode.FAILED_PRECONDITION,
+        errors.HeadConflict: StatusCode.FAILED_PRECONDITION,
         # Somebody else was faster: read again and decide anew.
         errors.PolicyConflict: StatusCode.ABORTED,
         errors.KeyEpochConflict: StatusCode.ABORTED,

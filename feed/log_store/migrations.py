@@ -5,7 +5,7 @@ from typing import Final
 import aiosqlite
 
 from feed.errors import CorruptLog, ForeignLog
-from feed.log_store import fleet_index
+from feed.log_store import fleet_index, journal_index
 
 #: "Cons": says in the file's header whose it is.
 APPLICATION_ID: Final = 0x436F6E73
@@ -18,6 +18,7 @@ APPLICATION_ID: Final = 0x436F6E73
 #:   keyed hashes of tokens (`feed.log_store.rows`).
 #: * `request`: under a keyed hash, since a source may build its idempotency keys from identifiers.
 #: * `enrolment`, `receipt`: where the log speaks of a sidecar (`feed.log_store.fleet_index`).
+#: * `journal_head`, `journal_disposal`, `alert`: where it speaks of journals and alerts (`feed.log_store.journal_index`).
 _STEPS: Final = (
     (
         """CREATE TABLE identity (
@@ -42,6 +43,8 @@ _STEPS: Final = (
         ) STRICT, WITHOUT ROWID""",
         *fleet_index.SCHEMA,
     ),
+    # An older file has no entry that these rows could be about: its feed could not log one.
+    journal_index.SCHEMA,
 )
 SCHEMA_VERSION: Final = len(_STEPS)
 

@@ -158,6 +158,34 @@ class ReceiptPlace(NamedTuple):
     receipts_seq: int
 
 
+class HeadPlace(NamedTuple):
+    """Where a head of a sidecar's journal stands in the log.
+
+    Attributes:
+        number: Of the head in its chain.
+        head_hash: `consent.eventlog.journal_head.hash_head`, 32 bytes.
+        seq: Of the JOURNAL_HEADS entry.
+    """
+
+    number: int
+    head_hash: bytes
+    seq: int
+
+
+class OpenAlert(NamedTuple):
+    """An alert that the log says is not over.
+
+    Attributes:
+        alert: Its stable name.
+        about: What it is about.
+        seq: Of the ALERT entry.
+    """
+
+    alert: str
+    about: str
+    seq: int
+
+
 class LogStore(Protocol):
     """A durable store of one log. Whoever reads sees what was committed, never half a batch.
 
@@ -243,6 +271,18 @@ class LogStore(Protocol):
         self, sidecar_id: str, size: int, after_seq: int, *, newest: bool = False
     ) -> ReceiptPlace | None:
         """The sidecar's smallest logged acknowledgement of at least `size`, or its largest, in an entry behind `after_seq`."""
+        ...
+
+    async def find_journal_head(self, sidecar_id: str, chain_id: bytes, number: int | None = None) -> HeadPlace | None:
+        """Where a head of a chain stands, by its number; the one with the largest number for None."""
+        ...
+
+    async def find_disposal(self, sidecar_id: str, disposal_hash: bytes) -> int | None:
+        """Seq of the DISPOSAL entry that holds a disposal, by the SHA-256 of its bytes."""
+        ...
+
+    async def load_open_alerts(self) -> Sequence[OpenAlert]:
+        """Every alert that began and is not over."""
         ...
 
     async def close(self) -> None:

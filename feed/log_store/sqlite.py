@@ -14,7 +14,7 @@ from consent.eventlog.proof import root_from_nodes
 from consent.state_record import parse_cluster
 from consent.vocabulary.subject import Rekeyer
 from feed.errors import CorruptLog, ForeignLog, LogStoreError
-from feed.log_store import fleet_index
+from feed.log_store import fleet_index, journal_index
 from feed.log_store.archive import Archive
 from feed.log_store.database import Database, write_rows
 from feed.log_store.identity import LogIdentity
@@ -24,7 +24,9 @@ from feed.log_store.port import (
     Batch,
     ClusterRow,
     EnrolmentChange,
+    HeadPlace,
     LoggedRequest,
+    OpenAlert,
     ReceiptPlace,
     RequestName,
     StoredHead,
@@ -169,6 +171,7 @@ class SqliteLog:
             await write_rows(connection, "INSERT OR REPLACE INTO member VALUES (?, ?)", members)
             await write_rows(connection, "INSERT INTO request VALUES (?, ?)", requests)
             await fleet_index.write_index(connection, batch.entries)
+            await journal_index.write_index(connection, batch.entries)
             # The row's old bytes are overwritten (secure_delete), the write-ahead log's by the next `settle`.
             await write_rows(connection, "UPDATE entry SET sealed = ? WHERE seq = ?", erased)
             if batch.takes_staged_state:
@@ -306,6 +309,21 @@ class SqliteLog:
         """See `LogStore`."""
         async with self._database.reading() as connection:
             return await fleet_index.find_receipt(connection, sidecar_id, size, after_seq, newest=newest)
+
+    async def find_journal_head(self, sidecar_id: str, chain_id: bytes, number: int | None = None) -> HeadPlace | None:
+        """See `LogStore`."""
+        async with self._database.reading() as connection:
+            return await journal_index.find_head(connection, sidecar_id, chain_id, number)
+
+    async def find_disposal(self, sidecar_id: str, disposal_hash: bytes) -> int | None:
+        """See `LogStore`."""
+        async with self._database.reading() as connection:
+            return await journal_index.find_disposal(connection, sidecar_id, disposal_hash)
+
+    async def load_open_alerts(self) -> Sequence[OpenAlert]:
+        """See `LogStore`."""
+        async with self._database.reading() as connection:
+            return await journal_index.load_open_alerts(connection)
 
     async def _write_head(self, connection: aiosqlite.Connection, batch: Batch) -> None:
         row = self._rows.head_row(batch.head)

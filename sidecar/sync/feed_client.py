@@ -10,6 +10,7 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 from consent.eventlog.acknowledgement import Receipt
 from consent.eventlog.attestation import MAX_ATTESTATIONS, Attestation
 from consent.eventlog.errors import MalformedAttestation
+from consent.eventlog.journal_head import JournalDisposal, JournalHead, format_disposal, format_head
 from hosting.certificates import OwnCertificate
 from sidecar.errors import FeedUnavailable, MalformedFrame, SidecarError
 from sidecar.ports import (
@@ -30,6 +31,8 @@ MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
 """Nothing of a snapshot is verified before all of it is there, so what an unknown sender can make us keep is bounded."""
 CALL_TIMEOUT_SECONDS = 10.0
 SNAPSHOT_TIMEOUT_SECONDS = 600.0
+HEADS_TIMEOUT_SECONDS = 120.0
+"""The feed lets heads wait for those of others, some ten seconds, before it answers."""
 SILENCE_SECONDS = 20.0
 """A feed sends a heartbeat every few seconds; without one for this long the connection is dead, whatever TCP says."""
 
@@ -140,6 +143,20 @@ class GrpcFeed:
             raise self._translate(error) from None
         _verify_readable(response)
         return EntryProof(read_entry(response.entry), tuple(response.inclusion_proof), response.checkpoint)
+
+    async def record_journal_heads(self, heads: Sequence[JournalHead], disposals: Sequence[JournalDisposal]) -> int:
+        """Have signed statements about the journal logged."""
+        request = feed_pb2.RecordJournalHeadsRequest(
+            sidecar_id=self._sidecar_id,
+            heads=[format_head(head) for head in heads],
+            disposals=[format_disposal(disposal) for disposal in disposals],
+        )
+        try:
+            response = await self._stub.RecordJournalHeads(request, timeout=HEADS_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error) from None
+        _verify_readable(response)
+        return response.seq
 
     async def close(self) -> None:
         """End all calls."""

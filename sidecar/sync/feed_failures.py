@@ -1,5 +1,7 @@
 """What went wrong on the way to the feed, out of what gRPC tells of it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import grpc
@@ -12,7 +14,10 @@ from sidecar.errors import (
     MalformedFrame,
     OwnCertificateExpired,
     OwnCertificateNotYetValid,
+    RefusedAsFork,
+    RefusedAsNotEnrolled,
     RefusedAsRetired,
+    RefusedHead,
     SidecarError,
 )
 
@@ -25,6 +30,16 @@ _REFUSALS: Final = frozenset(
         grpc.StatusCode.INVALID_ARGUMENT,
     }
 )
+
+_NAMED_REFUSALS: Final[Mapping[type[FeedRefused], str]] = MappingProxyType(
+    {
+        RefusedAsRetired: "the feed's operator has retired this sidecar; it must be enrolled anew",
+        RefusedAsNotEnrolled: "no key of this sidecar is enrolled",
+        RefusedHead: "the feed does not take a head or a disposal of the journal",
+        RefusedAsFork: "the log holds another head at this place of the journal",
+    }
+)
+"""Refusals that the feed names at the beginning of its text, and what they mean here."""
 
 UNTRUSTED: Final = (
     ("certificate has expired", "the feed's certificate, or one that it leads to, has expired"),
@@ -50,12 +65,11 @@ def make_error(code: grpc.StatusCode, details: str | None, own: Validity | None)
         own: Whether the certificate that the call was made with is valid; None without TLS.
     """
     details = details or ""
-    if code in _REFUSALS and details.startswith(f"{RefusedAsRetired.reason}:"):
-        return RefusedAsRetired("the feed's operator has retired this sidecar; it must be enrolled anew")
     if code in _REFUSALS:
-        return FeedRefused(f"{code.name}: {details or 'no details'}")
+        return _make_refusal(code, details)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return MalformedFrame("a message is larger than the limit")
+        is_flood = details.startswith("OVERLOADED:")
+        return FeedUnavailable(code.name) if is_flood else MalformedFrame("a message is larger than the limit")
     if code is not grpc.StatusCode.UNAVAILABLE:
         return FeedUnavailable(code.name)
     # 1. What was wrong with the feed's certificate was seen here.
@@ -76,3 +90,10 @@ def make_error(code: grpc.StatusCode, details: str | None, own: Validity | None)
             "if it keeps doing so, the authority of feed.tls.cert_file may be missing in the feed's sync.tls.ca_file"
         )
     return FeedUnavailable(code.name)
+
+
+def _make_refusal(code: grpc.StatusCode, details: str) -> FeedRefused:
+    for refusal, meaning in _NAMED_REFUSALS.items():
+        if details.startswith(f"{refusal.reason}:"):
+            return refusal(meaning)
+    return FeedRefused(f"{code.name}: {details or 'no details'}")

@@ -8,8 +8,10 @@ from pathlib import Path
 from consent.event import Event, ReceiptsEvent, parse_event
 from consent.eventlog.acknowledgement import Receipt, sign_ack, sign_possession
 from consent.eventlog.keys import SigningKey
+from feed.alerts import AlertLog
 from feed.audit import TrailMaker
 from feed.enrolment import EnrolmentDesk
+from feed.journal_heads import JournalHeadLog
 from feed.log_store.tree import LogTree
 from feed.ports import Submission
 from feed.receipts import ReceiptLog
@@ -30,6 +32,8 @@ class Fleet:
         tokens: Of its feed.
         desk: Enrols and retires.
         receipts: Logs acknowledgements when a test calls `flush`.
+        heads: Logs heads of journals when a test calls `flush`.
+        alerts: Logs alerts.
         trails: Makes trails.
     """
 
@@ -38,6 +42,8 @@ class Fleet:
     tokens: EnrolmentTokens
     desk: EnrolmentDesk
     receipts: ReceiptLog
+    heads: JournalHeadLog
+    alerts: AlertLog
     trails: TrailMaker
 
     def token(self, name: str, issued_size: int | None = None) -> str:
@@ -89,7 +95,10 @@ async def run_fleet(log: OpenLog) -> AsyncIterator[Fleet]:
     desk = EnrolmentDesk(log.sequencer, log.store, tokens, log.clock, ORIGIN)
     await desk.load()
     receipts = ReceiptLog(log.sequencer, log.store, desk, tree.root_hash, ORIGIN, period_seconds=3600)
+    alerts = AlertLog(log.sequencer, log.clock, ORIGIN)
+    heads = JournalHeadLog(log.sequencer, log.store, desk, alerts, log.clock, ORIGIN, period_seconds=3600)
     try:
-        yield Fleet(log, tree, tokens, desk, receipts, TrailMaker(log.sequencer, log.store, tree))
+        yield Fleet(log, tree, tokens, desk, receipts, heads, alerts, TrailMaker(log.sequencer, log.store, tree))
     finally:
+        await heads.close()
         await receipts.close()

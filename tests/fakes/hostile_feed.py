@@ -123,6 +123,12 @@ class HostileFeed(feed_pb2_grpc.FeedServiceServicer):
         assert self.snapshot is not None
         return feed_pb2.GetConsistencyProofResponse(consistency_proof=self.snapshot.consistency_proof)
 
+    async def RecordJournalHeads(
+        self, request: feed_pb2.RecordJournalHeadsRequest, context: Any
+    ) -> feed_pb2.RecordJournalHeadsResponse:
+        """Says that all of it is logged."""
+        return feed_pb2.RecordJournalHeadsResponse(seq=1)
+
     async def Enrol(self, request: feed_pb2.EnrolRequest, context: Any) -> feed_pb2.EnrolResponse:
         """Not yet."""
         return feed_pb2.EnrolResponse(enrolled=False)

@@ -1,15 +1,17 @@
 """Each write of the feed, failed and not persisted or failed but persisted: nothing acknowledged is lost, and what is left verifies."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from consent.event import EnrolEvent, PolicyEvent, ReceiptsEvent
+from consent.event import AlertEvent, DisposalEvent, EnrolEvent, JournalHeadsEvent, PolicyEvent, ReceiptsEvent
 from consent.eventlog.acknowledgement import sign_ack, sign_possession
+from consent.eventlog.journal_head import format_disposal, hash_head
 from feed.errors import FeedError, LogWriteFailed, OutcomeUnknown
-from feed.log_store.port import Acknowledgement, EnrolmentChange, ReceiptPlace
+from feed.log_store.port import Acknowledgement, EnrolmentChange, HeadPlace, OpenAlert, ReceiptPlace
 from feed.log_store.sqlite import SqliteLog
 from feed.ports import Accepted, Submission
 from feed.sequencer import Sequencer
@@ -30,11 +32,14 @@ from tests.fakes.feed_log import (
     verify_everything,
     verify_note,
 )
+from tests.fakes.journal_heads import make_disposal, make_heads
 from tests.fakes.trails import make_sidecar_key
 from tests.fakes.write_fault_table import Fault, rows, suffer, verify_complete
 from tests.fakes.write_faults import WriteFaults
 
 SIDECAR_KEY = make_sidecar_key("sidecar-1")
+HEADS = make_heads(SIDECAR_KEY, ORIGIN, 2)
+DISPOSAL = make_disposal(SIDECAR_KEY, ORIGIN)
 ANN, BOB, CID, DAN = sorted(("ann", "bob", "cid", "dan"), key=token_of)
 
 
@@ -113,6 +118,9 @@ class FeedLife:
                 possession=sign_possession(SIDECAR_KEY, ORIGIN),
             ),
             ReceiptsEvent(origin=ORIGIN, receipts=(sign_ack(SIDECAR_KEY, ORIGIN, 3, bytes(32), 10),)),
+            JournalHeadsEvent(origin=ORIGIN, received_at_ms=10, heads=tuple(HEADS)),
+            DisposalEvent(origin=ORIGIN, received_at_ms=10, disposals=(DISPOSAL,)),
+            AlertEvent(origin=ORIGIN, raised_at_ms=10, alert="JOURNAL_SILENT", about="sidecar-1"),
         )
         await self._submit("change", make_submission(events, request.idempotency))
 
@@ -185,6 +193,11 @@ class FeedLife:
             [EnrolmentChange("sidecar-1", seq, is_retired=False)],
             ReceiptPlace(3, seq + 1),
         )
+        head = await self.store.find_journal_head("sidecar-1", HEADS[0].chain_id)
+        assert head == HeadPlace(1, hash_head(HEADS[1]), seq + 2)
+        disposal_hash = hashlib.sha256(format_disposal(DISPOSAL)).digest()
+        assert await self.store.find_disposal("sidecar-1", disposal_hash) == seq + 3
+        assert await self.store.load_open_alerts() == [OpenAlert("JOURNAL_SILENT", "sidecar-1", seq + 4)]
         assert self.sequencer.policy is not None
 
 
@@ -254,6 +267,9 @@ TABLE: dict[str, dict[str, int]] = {
         "CREATE TABLE acknowledgement": 1,
         "CREATE TABLE enrolment": 1,
         "CREATE TABLE receipt": 1,
+        "CREATE TABLE journal_head": 1,
+        "CREATE TABLE journal_disposal": 1,
+        "CREATE TABLE alert": 1,
         "PRAGMA application_id": 1,
         "PRAGMA user_version": 1,
         "DROP TABLE IF EXISTS next_cluster": 1,
@@ -294,6 +310,9 @@ TABLE: dict[str, dict[str, int]] = {
         "INSERT INTO request": 1,
         "INSERT OR REPLACE INTO enrolment": 1,
         "INSERT OR REPLACE INTO receipt": 1,
+        "INSERT OR REPLACE INTO journal_head": 1,
+        "INSERT OR REPLACE INTO journal_disposal": 1,
+        "INSERT OR REPLACE INTO alert": 1,
         "COMMIT": 1,
     },
     "acknowledge": {

@@ -12,10 +12,12 @@ from consentry.feed.v1 import feed_pb2, feed_pb2_grpc
 
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.merkle import Frontier, commit, hash_leaf, leaf_data
+from feed.alerts import AlertLog
 from feed.enrolment import EnrolmentDesk
 from feed.grpc_api.feed_service import FeedServicer, FeedSources
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.status import STATUSES
+from feed.journal_heads import JournalHeadLog
 from feed.log_store.port import Acknowledgement
 from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
@@ -32,6 +34,7 @@ from tests.fakes.feed_log import KEYS, LIMITS, ORIGIN, TENANT, TRUST, open_log
 MS_PER_DAY = 86_400_000
 #: No test waits for receipts: those that need them call `flush`.
 RECEIPTS_SECONDS = 3600.0
+HEADS_SECONDS = 0.05
 
 
 class NotingProgress(ProgressBook):
@@ -106,6 +109,8 @@ async def run_feed(
         tokens = EnrolmentTokens(KEYS.kek, ORIGIN)
         desk = EnrolmentDesk(log.sequencer, log.store, tokens, log.clock, ORIGIN)
         receipts = ReceiptLog(log.sequencer, log.store, desk, proofs.root_hash, ORIGIN, RECEIPTS_SECONDS)
+        alerts = AlertLog(log.sequencer, log.clock, ORIGIN)
+        heads = JournalHeadLog(log.sequencer, log.store, desk, alerts, log.clock, ORIGIN, period_seconds=HEADS_SECONDS)
         sources = FeedSources(
             log=log.sequencer,
             snapshots=snapshots,
@@ -114,6 +119,7 @@ async def run_feed(
             progress=progress,
             desk=desk,
             receipts=receipts,
+            heads=heads,
             clock=log.clock,
             witnessing=Witnessing(log.sequencer, proofs, (), 1.0),
         )
@@ -132,6 +138,7 @@ async def run_feed(
                 yield RunningFeed(log.store, log.sequencer, log.clock, progress, desk, receipts, servicer, target, stub)
         finally:
             await server.stop(None)
+            await heads.close()
             await receipts.close()
             await snapshots.close()
             await progress.close()

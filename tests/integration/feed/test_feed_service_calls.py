@@ -189,6 +189,7 @@ async def test_caller_is_the_sidecar_that_its_certificate_names(
             stub.GetEntryProof(entry),
             stub.GetConsistencyProof(growth),
             stub.Enrol(enrolment),
+            stub.RecordJournalHeads(feed_pb2.RecordJournalHeadsRequest(sidecar_id="pod-1")),
         )
         for call in (*calls, stub.GetSnapshot(snapshot), Peer(stub).call):
             assert await refusal_of(call) == (grpc.StatusCode.PERMISSION_DENIED, "SIDECAR_NOT_PERMITTED")

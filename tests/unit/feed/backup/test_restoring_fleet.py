@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from consent.trail import verify_trail
+from feed.alerts import Alert
 from feed.backup.restoring import restore
 from feed.errors import EnrolmentRefused, SidecarRetired
+from feed.journal_heads import JournalStatements
 from tests.fakes.clock import FakeClock
-from tests.fakes.feed_log import TRUST, OpenLog
+from tests.fakes.feed_log import ORIGIN, TRUST, OpenLog
 from tests.fakes.fleet import Fleet, run_fleet
+from tests.fakes.journal_heads import make_heads
 from tests.fakes.kept_log import LogFolder
+from tests.fakes.trails import make_sidecar_key
 
 
 @asynccontextmanager
@@ -57,3 +61,25 @@ async def test_restore_finds_receipts_and_enrolments_again(tmp_path: Path) -> No
         await fleet.receipts.take(await fleet.sign("pod-2", seq))
         await fleet.receipts.flush()
         assert await fleet.logged() == [[("pod-1", seq)], [("pod-2", seq)]], "what the log has is not logged again"
+
+
+async def test_restore_finds_heads_and_open_alerts_again(tmp_path: Path) -> None:
+    folder, key = LogFolder(tmp_path), make_sidecar_key("pod-1")
+    heads = make_heads(key, ORIGIN, 2)
+    async with run(folder) as fleet:
+        await fleet.enrol("pod-1")
+        fleet.heads.hurry()
+        await fleet.heads.record(JournalStatements("pod-1", heads[:1]))
+        await fleet.alerts.record(Alert.JOURNAL_SILENT, "pod-1")
+        await fleet.alerts.record(Alert.JOURNAL_SILENT, "pod-2")
+        await fleet.alerts.record(Alert.JOURNAL_SILENT, "pod-2", is_over=True)
+    shutil.rmtree(tmp_path / "log")
+
+    await restore(folder.source(None), tmp_path / "log", folder.place.marks.read())
+
+    async with run(folder) as fleet:
+        size = fleet.log.sequencer.head.size
+        fleet.heads.hurry()
+        assert await fleet.heads.record(JournalStatements("pod-1", heads[:1])) == size - 3
+        assert await fleet.heads.record(JournalStatements("pod-1", heads)) == size + 1
+        assert [alert.about for alert in await fleet.log.store.load_open_alerts()] == ["pod-1"]

@@ -1,12 +1,13 @@
 """The follower's boundary: whatever a feed or a defect throws at it, it goes on, and says what happened."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from consent.eventlog.acknowledgement import Receipt
+from consent.eventlog.journal_head import JournalDisposal, JournalHead
 from consent.key_ring import KeyRing, seal_key_ring
 from sidecar.errors import FeedRefused, FeedUnavailable, SequenceGap
 from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, OutboxChange, SyncState, VerifiedBatch, WireSnapshot
@@ -65,6 +66,9 @@ class ScriptedFeed:
         raise FeedRefused("not scripted")
 
     async def fetch_entry_proof(self, seq: int, tree_size: int) -> EntryProof:
+        raise FeedUnavailable("not scripted")
+
+    async def record_journal_heads(self, heads: Sequence[JournalHead], disposals: Sequence[JournalDisposal]) -> int:
         raise FeedUnavailable("not scripted")
 
     async def close(self) -> None:

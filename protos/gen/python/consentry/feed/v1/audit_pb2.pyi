@@ -476,6 +476,7 @@ class FleetMember(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     LAST_ERROR_REASON_FIELD_NUMBER: _builtins.int
     JOURNAL_HEAD_AGE_MS_FIELD_NUMBER: _builtins.int
+    JOURNAL_SILENT_FIELD_NUMBER: _builtins.int
     sidecar_id: _builtins.str
     enrolment: Global___EnrolmentState.ValueType
     enrolled_seq: _builtins.int
@@ -493,6 +494,8 @@ class FleetMember(_message.Message):
     """Why it last refused what it was sent; empty once it has acknowledged more."""
     journal_head_age_ms: _builtins.int
     """Milliseconds since the last signed head of its journal was logged, by the feed's clock; absent where none was since the feed's start."""
+    journal_silent: _builtins.bool
+    """No head was logged for longer than the feed's setting allows, and the log has an alert about it that is not over."""
     def __init__(
         self,
         *,
@@ -506,10 +509,11 @@ class FleetMember(_message.Message):
         version: _builtins.str = ...,
         last_error_reason: _builtins.str = ...,
         journal_head_age_ms: _builtins.int | None = ...,
+        journal_silent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms", "_journal_head_age_ms", b"_journal_head_age_ms", "age_ms", b"age_ms", "journal_head_age_ms", b"journal_head_age_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms", "_journal_head_age_ms", b"_journal_head_age_ms", "acknowledged_size", b"acknowledged_size", "age_ms", b"age_ms", "connected", b"connected", "enrolled_seq", b"enrolled_seq", "enrolment", b"enrolment", "journal_head_age_ms", b"journal_head_age_ms", "last_error_reason", b"last_error_reason", "receipt_size", b"receipt_size", "sidecar_id", b"sidecar_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms", "_journal_head_age_ms", b"_journal_head_age_ms", "acknowledged_size", b"acknowledged_size", "age_ms", b"age_ms", "connected", b"connected", "enrolled_seq", b"enrolled_seq", "enrolment", b"enrolment", "journal_head_age_ms", b"journal_head_age_ms", "journal_silent", b"journal_silent", "last_error_reason", b"last_error_reason", "receipt_size", b"receipt_size", "sidecar_id", b"sidecar_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_ms: _TypeAlias = _typing.Literal["age_ms"]  # noqa: Y015
     _WhichOneofArgType__age_ms: _TypeAlias = _typing.Literal["_age_ms", b"_age_ms"]  # noqa: Y015

@@ -551,7 +551,7 @@ class RecordJournalHeadsResponse(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Of the last entry that holds one of them; 0 where the log held all of them already."""
+    """Of the last entry that holds one of them, logged now or earlier."""
     def __init__(
         self,
         *,
