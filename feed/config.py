@@ -74,6 +74,12 @@ class LogSettings(SettingsModel):
         le=3600,
         description="How long signed acknowledgements wait for others before they are logged together, seconds.",
     )
+    admin_refusals_seconds: float = Field(
+        default=60.0,
+        ge=0.05,
+        le=3600,
+        description="How long refused calls wait for others that are alike before they are logged together, seconds.",
+    )
 
     journal_heads_seconds: float = Field(
         default=10.0,
@@ -223,6 +229,24 @@ class SourceSettings(SettingsModel):
         )
 
 
+class AuditListenerSettings(SettingsModel):
+    """Where auditors read the log. They are given keys and pseudonyms only by an administrator."""
+
+    address: AddressText = Field(description="`unix:///path` (mode 0600), or `host:port` with mutual TLS.")
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required on TCP.")
+    certificate_names: tuple[CertificateName, ...] = Field(
+        default=(),
+        description="URIs (SPIFFE IDs) and DNS names; an auditor's certificate must have one of them. Required on TCP.",
+    )
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        is_socket = isinstance(parse_address(self.address), UnixAddress)
+        if (self.tls is None) != is_socket or bool(self.certificate_names) == is_socket:
+            raise ValueError("tls and certificate_names are required on TCP, and impossible on a Unix socket")
+        return self
+
+
 class FeedSettings(SettingsModel):
     """All settings of `consentry-feed`."""
 
@@ -239,6 +263,9 @@ class FeedSettings(SettingsModel):
     admin_address: SocketText = Field(description="Unix socket (mode 0600) for policies, imports, records and status.")
     import_address: SocketText | None = Field(
         default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
+    )
+    audit: AuditListenerSettings | None = Field(
+        default=None, description="Where auditors read the log; none: only through the administration socket."
     )
     witnesses: tuple[WitnessSettings, ...] = Field(
         default=(), description="Who cosigns checkpoints; how many a sidecar demands, its trust file says."
@@ -261,6 +288,7 @@ class FeedSettings(SettingsModel):
     def _addresses_differ(self) -> Self:
         addresses = [self.sync.address, self.admin_address, *(source.address for source in self.sources)]
         addresses += [self.import_address] if self.import_address is not None else []
+        addresses += [self.audit.address] if self.audit is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         names = [source.name for source in self.sources]

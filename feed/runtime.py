@@ -16,13 +16,15 @@ from consent.authority import Authority
 from consent.eventlog.trust import Trust
 from consent.key_ring import KeyRing
 from consent.vocabulary.subject import Tokeniser
+from feed.admin_log import AdminLog
 from feed.alerts import AlertLog
 from feed.audit import TrailMaker
 from feed.backup.losses import LossGuard
 from feed.backup.mark_keeping import MarkKeeper
 from feed.backup.opening import LogPlace, open_log
 from feed.backup.writing import write_backup
-from feed.config import FeedSettings
+from feed.config import AuditListenerSettings, FeedSettings
+from feed.disclosure import Disclosure
 from feed.enrolment import EnrolmentDesk
 from feed.erasure import Eraser
 from feed.grpc_api import (
@@ -34,6 +36,7 @@ from feed.grpc_api import (
     policy_service,
     subject_service,
 )
+from feed.grpc_api.access_recorder import Listener, RefusalRecorder, UseRecorder
 from feed.grpc_api.progress import ProgressBook
 from feed.grpc_api.roles import Role, RoleGuard
 from feed.grpc_api.status import STATUSES
@@ -50,7 +53,7 @@ from feed.publish import Publisher
 from feed.receipts import ReceiptLog
 from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.enrolment_tokens import EnrolmentTokens
-from feed.signing.key_store import FeedKeys, load_keys, prepare_subject_key
+from feed.signing.key_store import FeedKeys, audit_day_key, load_keys, prepare_subject_key
 from feed.signing.log_signer import LogSigner
 from feed.signing.subject_keys import SubjectKeys
 from feed.snapshots import FileSnapshots
@@ -87,11 +90,13 @@ class RunningFeed:
 
     Attributes:
         log: Takes submissions.
-        addresses: Where it listens: the sync listener first, then the sources, the administration, the import.
+        addresses: Where it listens: the sync listener first, then the sources, the administration, the import, the auditors.
+        admin_log: Takes uses and refusals of privileges.
     """
 
     log: Sequencer
     addresses: list[Address]
+    admin_log: AdminLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ class _IntakeSources:
 class _Listener:
     address: Address
     role: Role
+    name: str
     register: Callable[[grpc.aio.Server], None]
     service_names: tuple[str, ...] = ()
     mode: int = 0o660
@@ -122,6 +128,7 @@ class _Parts:
     backup: backup_service.BackupService
     audit: audit_service.AuditServicer
     subjects: subject_service.SubjectService
+    admin_log: AdminLog
 
 
 @asynccontextmanager
@@ -153,13 +160,13 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
         listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock)
-        addresses = [await _serve(leases, listener, servers) for listener in listeners]
+        addresses = [await _serve(leases, listener, parts.admin_log, servers) for listener in listeners]
         certificates = [known.certificate for known in listeners if known.certificate is not None]
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
         stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
-        yield RunningFeed(parts.log, addresses)
+        yield RunningFeed(parts.log, addresses, parts.admin_log)
 
 
 async def _open_log(
@@ -178,6 +185,8 @@ async def _open_log(
     log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
+    admin_log = AdminLog(log, clock, settings.origin, settings.event_log.admin_refusals_seconds)
+    stack.push_async_callback(admin_log.close)
     snapshots = FileSnapshots.open(
         log,
         store,
@@ -225,7 +234,19 @@ async def _open_log(
         lambda: log.head, lambda head: write_backup(store, head, place.identity, place.kek), losses
     )
     trails = TrailMaker(log, store, proofs)
-    audit = audit_service.AuditServicer(trails, log, store, desk, progress, watch, clock, settings.origin)
+    audit = audit_service.AuditServicer(
+        trails,
+        log,
+        store,
+        desk,
+        progress,
+        watch=watch,
+        disclosure=Disclosure(
+            log, Tokeniser((keys.subject_key,)), place.subject_keys, partial(audit_day_key, keys.audit_master)
+        ),
+        clock=clock,
+        identity=audit_service.AuditIdentity(settings.tenant, settings.origin),
+    )
     subjects = subject_service.SubjectService(
         log,
         KeyEpochs(log, store, place.subject_keys, settings.origin),
@@ -234,7 +255,7 @@ async def _open_log(
         origin=settings.origin,
         source=ADMINISTRATOR.name,
     )
-    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects)
+    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects, admin_log)
 
 
 async def _open_journals(
@@ -334,6 +355,7 @@ def _make_listeners(
     sync = _Listener(
         settings.sync.parsed_address,
         Role.SIDECAR,
+        Role.SIDECAR.value,
         # Whoever can open the socket of a feed without certificates gets the tenant's keys: its own user alone.
         mode=0o600,
         register=partial(feed_service.add_feed_service, sync_service),
@@ -343,6 +365,7 @@ def _make_listeners(
         _Listener(
             parse_address(source_settings.address),
             Role.SOURCE,
+            source.name,
             _handlers(intake(source)),
             certificate=_load_certificate(source_settings.tls, clock),
             certificate_names=frozenset(source_settings.certificate_names) if source_settings.tls is not None else None,
@@ -364,6 +387,7 @@ def _make_listeners(
     admin = _Listener(
         parse_address(settings.admin_address),
         Role.ADMINISTRATOR,
+        ADMINISTRATOR.name,
         register_administration,
         (
             policy_service.SERVICE_NAME,
@@ -379,8 +403,25 @@ def _make_listeners(
     listeners = [sync, *intakes, admin]
     if settings.import_address is not None:
         address = parse_address(settings.import_address)
-        listeners.append(_Listener(address, Role.IMPORTER, _handlers(intake(sources.imports)), mode=0o600))
+        importing = _handlers(intake(sources.imports))
+        listeners.append(_Listener(address, Role.IMPORTER, sources.imports.name, importing, mode=0o600))
+    if settings.audit is not None:
+        listeners.append(_make_audit_listener(settings.audit, parts.audit, clock))
     return listeners
+
+
+def _make_audit_listener(
+    settings: AuditListenerSettings, service: audit_service.AuditServicer, clock: Clock
+) -> _Listener:
+    return _Listener(
+        parse_address(settings.address),
+        Role.AUDITOR,
+        Role.AUDITOR.value,
+        partial(audit_service.add_audit_service, service),
+        mode=0o600,
+        certificate=_load_certificate(settings.tls, clock),
+        certificate_names=frozenset(settings.certificate_names) if settings.tls is not None else None,
+    )
 
 
 def _load_certificate(tls: TlsFiles | None, clock: Clock) -> OwnCertificate | None:
@@ -393,7 +434,7 @@ def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], 
     return lambda server: server.add_generic_rpc_handlers(handlers)
 
 
-async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServer]) -> Address:
+async def _serve(leases: ExitStack, listener: _Listener, admin_log: AdminLog, servers: list[KeptServer]) -> Address:
     address = listener.address
     lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
     credentials = reloading_server_credentials(listener.certificate) if listener.certificate is not None else None
@@ -401,7 +442,7 @@ async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServe
     def bind() -> grpc.aio.Server:
         # Whatever the kernel chose first, a server that takes another one's place listens there too.
         nonlocal address
-        server = _build_server(listener)
+        server = _build_server(listener, admin_log)
         address = bind_listener(server, address, credentials)
         if lease is not None:
             lease.publish(listener.mode)
@@ -413,9 +454,15 @@ async def _serve(leases: ExitStack, listener: _Listener, servers: list[KeptServe
     return address
 
 
-def _build_server(listener: _Listener) -> grpc.aio.Server:
-    guard = RoleGuard(listener.role, listener.certificate_names)
-    server = grpc.aio.server(interceptors=(ErrorBoundary(STATUSES), guard), options=_OPTIONS)
+def _build_server(listener: _Listener, admin_log: AdminLog) -> grpc.aio.Server:
+    recorded = Listener(listener.role, listener.name, listener.certificate_names)
+    interceptors = (
+        ErrorBoundary(STATUSES),
+        RefusalRecorder(admin_log, recorded),
+        RoleGuard(listener.role, listener.certificate_names),
+        UseRecorder(admin_log, recorded),
+    )
+    server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
     listener.register(server)
     if listener.reflect:
         reflection.enable_server_reflection((*listener.service_names, reflection.SERVICE_NAME), server)

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from feed.cli.auditing import replay_keys, resolve
 from feed.cli.backup import accept_log, backup, drill, restore, resume_intake
 from feed.cli.erase import erase
 from feed.cli.imports import import_file
@@ -43,6 +44,8 @@ app.command()(erase)
 app.command("rotate-subject-key")(rotate_subject_key)
 app.command("verify-log")(verify_log)
 app.add_typer(keys_app, name="keys")
+app.command("replay-keys")(replay_keys)
+app.command()(resolve)
 app.command()(backup)
 app.command()(restore)
 app.command()(drill)

@@ -1,16 +1,24 @@
-"""AuditService: how an entry came to be in force, and how far the sidecars are."""
+"""AuditService: how an entry came to be in force, how far the sidecars are, the log itself, and what leads from people to pseudonyms."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
 
 import grpc
 from consentry.feed.v1 import audit_pb2, audit_pb2_grpc
 
 from consent.eventlog.acknowledgement import Receipt
+from consent.key_ring import seal_key_ring
 from consent.tenant_state import EnrolledSidecar
 from consent.trail import Trail, TrailEntry, TrailSidecar
 from feed.audit import TrailMaker
+from feed.disclosure import Disclosure
 from feed.enrolment import EnrolmentDesk
+from feed.errors import InvalidRequest, Overloaded
+from feed.grpc_api.audit_requests import describe_get_replay_keys, describe_read_log, describe_resolve
+from feed.grpc_api.intake_codec import read_subject
+from feed.grpc_api.log_stream import stream_log
 from feed.grpc_api.progress import ProgressBook, SidecarProgress
 from feed.journal_watch import JournalWatch
 from feed.log_store.port import LogStore
@@ -18,12 +26,27 @@ from feed.ports import Log
 from hosting.clock import Clock
 
 SERVICE_NAME = "consentry.feed.v1.AuditService"
+MAX_READERS: Final = 4
+"""Of the whole log at a time; one more is answered RESOURCE_EXHAUSTED."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class AuditIdentity:
+    """Whose log it is.
+
+    Attributes:
+        tenant: Name of the tenant.
+        origin: Name of the log.
+    """
+
+    tenant: str
+    origin: str
+
+
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
-    """Implements `consentry.feed.v1.AuditService`. Who may reach its socket may call it.
+    """Implements `consentry.feed.v1.AuditService`; `feed.grpc_api.roles` says who may call what, `access_recorder` has it logged.
 
     Args:
         trails: Makes trails.
@@ -32,8 +55,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         desk: Which sidecars are enrolled.
         progress: How far each says it is.
         watch: How long ago each has shown its journal.
+        disclosure: Leads from people to pseudonyms.
         clock: The time.
-        origin: Name of the log.
+        identity: Whose log it is.
     """
 
     def __init__(
@@ -43,9 +67,11 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         store: LogStore,
         desk: EnrolmentDesk,
         progress: ProgressBook,
+        *,
         watch: JournalWatch,
+        disclosure: Disclosure,
         clock: Clock,
-        origin: str,
+        identity: AuditIdentity,
     ) -> None:
         self._trails = trails
         self._log = log
@@ -53,8 +79,51 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._desk = desk
         self._progress = progress
         self._watch = watch
+        self._disclosure = disclosure
         self._clock = clock
-        self._origin = origin
+        self._identity = identity
+        self._readers = 0
+
+    async def ReadLog(
+        self, request: audit_pb2.ReadLogRequest, context: _Context
+    ) -> AsyncIterator[audit_pb2.ReadLogResponse]:
+        """Every entry, and the checkpoint."""
+        describe_read_log(request)
+        if self._readers >= MAX_READERS:
+            raise Overloaded(f"the log is read by {MAX_READERS} callers already; try again later")
+        self._readers += 1
+        try:
+            async with aclosing(stream_log(self._log, request.from_seq)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            self._readers -= 1
+
+    async def Resolve(self, request: audit_pb2.ResolveRequest, context: _Context) -> audit_pb2.ResolveResponse:
+        """What stands for a person's identifier."""
+        describe_resolve(request)
+        subject = read_subject(request.identifier)
+        if subject.token or subject.key_epoch:
+            raise InvalidRequest("identifier.token: an identifier is needed")
+        found = await self._disclosure.resolve(subject, range(request.from_day, request.to_day + 1))
+        return audit_pb2.ResolveResponse(
+            tokens=found.tokens,
+            days=[audit_pb2.DayPseudonyms(day=day, pseudonyms=made) for day, made in found.pseudonyms.items()],
+            seqs=found.seqs,
+        )
+
+    async def GetReplayKeys(
+        self, request: audit_pb2.GetReplayKeysRequest, context: _Context
+    ) -> audit_pb2.GetReplayKeysResponse:
+        """The keys of a replay, for one auditor."""
+        describe_get_replay_keys(request)
+        sealed = seal_key_ring(
+            self._disclosure.replay_keys(range(request.from_day, request.to_day + 1)),
+            request.recipient_public_key,
+            tenant=self._identity.tenant,
+            sidecar_id=request.recipient_name,
+        )
+        return audit_pb2.GetReplayKeysResponse(sealed_key_ring=sealed)
 
     async def GetEventTrail(
         self, request: audit_pb2.GetEventTrailRequest, context: _Context
@@ -77,7 +146,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         ]
         sizes = [member.receipt_size for member in members if member.sidecar_id in enrolled]
         return audit_pb2.GetFleetStatusResponse(
-            log_origin=self._origin,
+            log_origin=self._identity.origin,
             log_size=self._log.head.size,
             size_in_force_everywhere=min(sizes, default=0),
             sidecars=members,

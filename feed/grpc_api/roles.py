@@ -32,11 +32,13 @@ class Role(StrEnum):
     SOURCE = "source"
     ADMINISTRATOR = "administrator"
     IMPORTER = "importer"
+    AUDITOR = "auditor"
 
 
 _SIDECAR: Final = frozenset({Role.SIDECAR})
 _INTAKE: Final = frozenset({Role.SOURCE, Role.ADMINISTRATOR})
 _ADMINISTRATOR: Final = frozenset({Role.ADMINISTRATOR})
+_AUDIT: Final = frozenset({Role.AUDITOR, Role.ADMINISTRATOR})
 
 PERMISSIONS: Final[Mapping[str, AbstractSet[Role]]] = MappingProxyType(
     {
@@ -47,8 +49,12 @@ PERMISSIONS: Final[Mapping[str, AbstractSet[Role]]] = MappingProxyType(
         "consentry.feed.v1.FeedService/GetConsistencyProof": _SIDECAR,
         "consentry.feed.v1.FeedService/Enrol": _SIDECAR,
         "consentry.feed.v1.FeedService/RecordJournalHeads": _SIDECAR,
-        "consentry.feed.v1.AuditService/GetEventTrail": _ADMINISTRATOR,
-        "consentry.feed.v1.AuditService/GetFleetStatus": _ADMINISTRATOR,
+        "consentry.feed.v1.AuditService/GetEventTrail": _AUDIT,
+        "consentry.feed.v1.AuditService/GetFleetStatus": _AUDIT,
+        "consentry.feed.v1.AuditService/ReadLog": _AUDIT,
+        # From identifiers to pseudonyms, and from those to the log: an auditor gets there only through somebody else.
+        "consentry.feed.v1.AuditService/Resolve": _ADMINISTRATOR,
+        "consentry.feed.v1.AuditService/GetReplayKeys": _ADMINISTRATOR,
         "consentry.feed.v1.EnrolmentService/IssueEnrolmentToken": _ADMINISTRATOR,
         "consentry.feed.v1.EnrolmentService/ListPendingEnrolments": _ADMINISTRATOR,
         "consentry.feed.v1.EnrolmentService/ApproveEnrolment": _ADMINISTRATOR,

@@ -199,7 +199,8 @@ async def lose_entries(site: Site) -> tuple[int, int, bytes]:
         size = feed.log.head.size
     site.save("older")
     async with site.running() as feed:
-        await site.record(PEOPLE[1])
+        # More than what is logged of the calls that follow.
+        await site.record(PEOPLE[1], PEOPLE[3], PEOPLE[4])
         head = feed.log.head
     site.save("newest")
     site.put_back("older")

@@ -19,12 +19,13 @@ from tests.integration.security.calls import FEED_FILES, SERVED, SIDECAR_FILES, 
 from tests.integration.security.secure_system import (
     SIDECAR_ID,
     SecureInstallation,
+    find_free_port,
     install_secure,
     sidecar_uri,
 )
 
 PARTNER, CRM = "spiffe://partner.example/signup", "crm.shop.example"
-MAILER = "spiffe://shop.example/mailer"
+MAILER, AUDITOR = "spiffe://shop.example/mailer", "spiffe://shop.example/internal-audit"
 UNAVAILABLE, UNIMPLEMENTED = "UNAVAILABLE", "UNIMPLEMENTED"
 DENIED = "PERMISSION_DENIED "
 
@@ -41,6 +42,7 @@ CALLERS: dict[str, Callable[[Authority, Authority], Credentials]] = {
     "source by URI": lambda ours, _: shown(ours, "d", PARTNER),
     "source by DNS name": lambda ours, _: shown(ours, "e", dns=CRM),
     "service": lambda ours, _: shown(ours, "f", MAILER),
+    "auditor": lambda ours, _: shown(ours, "j", AUDITOR),
     "nobody": lambda ours, _: shown(ours, "g"),
     "sidecar of another authority": lambda ours, theirs: shown(theirs, "h", sidecar_uri(), trusts=ours),
     "source of another authority": lambda ours, theirs: shown(theirs, "i", PARTNER, trusts=ours),
@@ -81,6 +83,7 @@ SYNC = Place(Role.SIDECAR, (FEED,), frozenset({"sidecar"}), "SIDECAR_NOT_PERMITT
 PARTNER_INTAKE = Place(
     Role.SOURCE, (INTAKE,), frozenset({"source by URI", "source by DNS name"}), "CALLER_NOT_PERMITTED"
 )
+AUDIT = Place(Role.AUDITOR, ("consentry.feed.v1.AuditService",), frozenset({"auditor"}), "CALLER_NOT_PERMITTED")
 SOCKETS = {
     "web": Place(Role.SOURCE, (INTAKE,)),
     "feed-admin": Place(Role.ADMINISTRATOR, (INTAKE, *ADMINISTRATION)),
@@ -105,6 +108,7 @@ class SecureFeed:
     secure: SecureInstallation
     theirs: Authority
     intake: TcpAddress
+    audit: TcpAddress
 
 
 @pytest.fixture
@@ -117,10 +121,17 @@ async def feed(short_directory: Path) -> AsyncIterator[SecureFeed]:
         "tls": secure.feed_secret.settings,
         "certificate_names": [PARTNER, CRM],
     }
-    async with running_feed(secure.feed_settings(sources=[web, partner])) as running:
-        intake = running.addresses[2]
+    # Two listeners never have the same address, so that only one of them may take any free port.
+    audit = {
+        "address": f"127.0.0.1:{find_free_port()}",
+        "tls": secure.feed_secret.settings,
+        "certificate_names": [AUDITOR],
+    }
+    async with running_feed(secure.feed_settings(sources=[web, partner], audit=audit)) as running:
+        intake, auditing = running.addresses[2], running.addresses[-1]
         assert isinstance(intake, TcpAddress)
-        yield SecureFeed(secure, make_authority(short_directory / "theirs"), intake)
+        assert isinstance(auditing, TcpAddress)
+        yield SecureFeed(secure, make_authority(short_directory / "theirs"), intake, auditing)
 
 
 def test_every_rpc_of_the_feed_has_its_row() -> None:
@@ -130,7 +141,11 @@ def test_every_rpc_of_the_feed_has_its_row() -> None:
 
 @pytest.mark.parametrize("caller", CALLERS)
 async def test_feed_over_tls_serves_whom_the_table_names(feed: SecureFeed, caller: str) -> None:
-    places = {f"127.0.0.1:{feed.secure.port}": SYNC, format_address(feed.intake): PARTNER_INTAKE}
+    places = {
+        f"127.0.0.1:{feed.secure.port}": SYNC,
+        format_address(feed.intake): PARTNER_INTAKE,
+        format_address(feed.audit): AUDIT,
+    }
     credentials = CALLERS[caller](feed.secure.authority, feed.theirs)
     for target, place in places.items():
         outcomes = await list_outcomes(target, credentials, FEED_RPCS)
