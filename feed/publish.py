@@ -27,7 +27,9 @@ from feed.errors import (
 )
 from feed.ports import Accepted, IdempotencyKey, Log, Submission
 from feed.sequencer.batch_builder import KEY_DIVIDER
+from feed.tracing import Tracing
 from hosting.clock import Clock
+from hosting.telemetry import attributes
 
 REQUEST_ID_BYTES = 16
 
@@ -69,7 +71,8 @@ class Arrival:
         source: Who sent it.
         request_id: 16 random bytes, the reference that the source gets.
         received_at_ms: Unix ms.
-        traceparent: W3C trace context, or empty.
+        traceparent: W3C trace context that its entries carry, or empty.
+        request_traceparent: That of the request itself, or empty.
     """
 
     request_type: EventType
@@ -78,6 +81,7 @@ class Arrival:
     request_id: bytes
     received_at_ms: int
     traceparent: str = ""
+    request_traceparent: str = ""
 
     def stamp(self, key_epoch: int = 0) -> Stamp:
         """The common fields of an event of this request; `key_epoch` is that of the tokens in it."""
@@ -91,10 +95,12 @@ class Publisher:
         log: The sequencer.
         clock: Time of receipt.
         origin: Name of the log.
+        tracing: Makes the spans of what is logged.
     """
 
-    def __init__(self, log: Log, clock: Clock, origin: str) -> None:
+    def __init__(self, log: Log, clock: Clock, origin: str, tracing: Tracing | None = None) -> None:
         self._log = log
+        self._tracing = tracing or Tracing()
         self._origin = origin
         self._clock = clock
 
@@ -105,13 +111,15 @@ class Publisher:
 
     def receive(self, request_type: EventType, source: str, traceparent: str = "") -> Arrival:
         """Note the arrival of a request; nothing is logged yet."""
+        request_id = secrets.token_bytes(REQUEST_ID_BYTES)
         return Arrival(
             request_type=request_type,
             origin=self._origin,
             source=source,
-            request_id=secrets.token_bytes(REQUEST_ID_BYTES),
+            request_id=request_id,
             received_at_ms=self._clock.now_ms(),
-            traceparent=traceparent,
+            traceparent=self._tracing.lead(traceparent, request_id),
+            request_traceparent=traceparent,
         )
 
     async def publish(
@@ -207,9 +215,15 @@ class Publisher:
         received = ReceivedEvent(
             **arrival.stamp(), received_at_ms=arrival.received_at_ms, request_type=arrival.request_type
         )
-        return await self._log.submit(
+        start_ms = self._clock.now_ms()
+        accepted = await self._log.submit(
             Submission((received, outcome), idempotency, arrival.traceparent, ((), attestations))
         )
+        if not accepted.is_replay:
+            described = {attributes.LOG_ORIGIN: self._origin, attributes.SOURCE: arrival.source}
+            traceparents = (arrival.request_traceparent, arrival.traceparent)
+            self._tracing.end_append(traceparents, accepted, EventType(outcome.TYPE), described, start_ms)
+        return accepted
 
 
 def logged_keys(idempotency_key: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -57,6 +58,8 @@ from feed.signing.key_store import FeedKeys, audit_day_key, load_keys, prepare_s
 from feed.signing.log_signer import LogSigner
 from feed.signing.subject_keys import SubjectKeys
 from feed.snapshots import FileSnapshots
+from feed.trace_export import open_tracing
+from feed.tracing import Tracing
 from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
 from feed.witnessing import Witnessing
 from hosting.addresses import Address, UnixAddress, parse_address
@@ -144,6 +147,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
+        tracing = stack.enter_context(open_tracing(settings.origin, VERSION, os.environ, clock))
         keys = load_keys(settings.event_log.keys_directory, settings.origin)
         trust = load_feed_trust(settings, keys.log_key.verifier_key)
         intake = _IntakeSources(load_sources(settings, trust), load_import_source(settings, trust))
@@ -159,7 +163,7 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         # Servers stop, drained, before the log they submit to is closed, and leases are given back after every server.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock)
+        listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock, tracing)
         addresses = [await _serve(leases, listener, parts.admin_log, servers) for listener in listeners]
         certificates = [known.certificate for known in listeners if known.certificate is not None]
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
@@ -333,9 +337,10 @@ def _make_listeners(
     keys: FeedKeys,
     sources: _IntakeSources,
     clock: Clock,
+    tracing: Tracing,
 ) -> list[_Listener]:
     log, losses = parts.log, parts.sources.losses
-    publisher = Publisher(log, clock, settings.origin)
+    publisher = Publisher(log, clock, settings.origin, tracing)
     # Intake speaks of epoch 0, so that a repeated request is the same in any; the log leads tokens on.
     recorder = Recorder(log, publisher, Tokeniser((keys.subject_key,)))
     identity = policy_service.FeedIdentity(settings.tenant, settings.origin, VERSION)
@@ -350,7 +355,7 @@ def _make_listeners(
     enrolment = enrolment_service.EnrolmentServicer(parts.sources.desk, ADMINISTRATOR.name)
 
     def intake(source: Source) -> grpc.GenericRpcHandler:
-        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, parts.receipts))
+        return intake_service.intake_handler(intake_service.IntakeService(recorder, source, parts.receipts, tracing))
 
     sync = _Listener(
         settings.sync.parsed_address,

@@ -1,7 +1,6 @@
 """A check, from identifiers to a recorded answer: tokens, lookup, decision, record. Memory only, until the record is kept."""
 
 import os
-import re
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from consent.vocabulary.directive import ANY, Facts
 from consent.vocabulary.reason import Effect, Reason
 from consent.vocabulary.subject import TOKEN_BYTES, Pseudonymiser, Tokeniser, normalise
 from hosting.clock import Clock
+from hosting.telemetry.trace_context import parse_traceparent
 from sidecar.ports import Cache, Journal, LogHead
 from sidecar.sync.freshness import age_ms
 
@@ -40,7 +40,6 @@ NEVER_SEQ = 2**62
 
 _MS_PER_DAY = 86_400_000
 # W3C Trace Context, 3.2: later versions may add fields behind the flags.
-_TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _VERSION_7 = 0x7000_8000_0000_0000_0000
 _VERSION_MASK = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 
@@ -426,11 +425,9 @@ def make_decision_id(now_ms: int) -> bytes:
 
 def parse_trace_context(traceparent: str | None) -> TraceContext:
     """Read a W3C `traceparent`; a missing or malformed one starts a trace of our own, as the specification asks."""
-    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    if match is not None and match[1] != "ff" and (match[1] != "00" or not match[5]):
-        trace_id, span_id = bytes.fromhex(match[2]), bytes.fromhex(match[3])
-        if any(trace_id) and any(span_id):
-            return TraceContext(trace_id, span_id, int(match[4], 16))
+    given = parse_traceparent(traceparent)
+    if given is not None:
+        return TraceContext(*given)
     return TraceContext(_take_random(16), bytes(8), 1)
 
 

@@ -59,11 +59,15 @@ EMPTY_HEAD = LogHead(Frontier())
 
 
 class LoggedEvent(NamedTuple):
-    """An event at its place in the log, with its canonical bytes; an `ErasedEvent` has none."""
+    """An event at its place in the log, with its canonical bytes; an `ErasedEvent` has none.
+
+    `traceparent` is what the feed sent beside the entry: nothing vouches for it, and nothing may depend on it but spans.
+    """
 
     seq: int
     event: Event
     event_bytes: bytes
+    traceparent: str = ""
 
     @property
     def changes_answers(self) -> bool:
@@ -309,6 +313,7 @@ class WireEntry:
         event_bytes: Canonical event bytes; empty once the payload was erased.
         attestations: Signatures beside it.
         commitment: 32 bytes, for an entry without payload only.
+        traceparent: Of the request that led to it, or empty; its form is checked where it is used.
     """
 
     type_byte: int
@@ -316,6 +321,7 @@ class WireEntry:
     event_bytes: bytes
     attestations: tuple[Attestation, ...] = ()
     commitment: bytes = b""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from sidecar.config import Method, SidecarSettings
 from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.server import Health, build_server
+from sidecar.journal.applied_notes import AppliedNotes
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import KeyProvider, SidecarStatus
@@ -143,6 +144,7 @@ async def running_sidecar(
         stack.push_async_callback(feed.close)
         trusted = TrustedLog(trust, cache.head)
         follower = _make_follower(settings, feed, cache, trusted, clock, boot_id, wake)
+        follower.note_applied = AppliedNotes(journal, clock, trust.origin).note
         running = RunningSidecar(cache, follower, journal, [], settings, trust, clock, boot_id)
         # 4. What answers.
         checker, health = Checker(cache, journal, clock, boot_id, trust.origin, bootstrap_policy), Health()

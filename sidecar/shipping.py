@@ -14,12 +14,16 @@ from sidecar.journal.position import POSITION_FILE_NAME
 from sidecar.journal.shipper import Shipper
 from sidecar.runtime import VERSION, load_keys
 from sidecar.sync.backoff import Backoff
+from sidecar.telemetry.apply_spans import project_applied
 from sidecar.telemetry.spans import project
 
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
+_DELAYS_SECONDS = (0.2, 15.0)
+"""First and longest pause after a failed export: with the time an attempt itself takes, a receiver that is back is found within 30 s."""
 _NICENESS = 19
+"""The kernel gives input and output the same rank. SCHED_IDLE would starve the catch-up on a busy machine: docs/adr/0025."""
 
 
 def run_shipper(settings: SidecarSettings, environ: Mapping[str, str], parent_pid: int | None) -> None:
@@ -48,7 +52,8 @@ def run_shipper(settings: SidecarSettings, environ: Mapping[str, str], parent_pi
         settings.journal.directory / POSITION_FILE_NAME,
         SystemClock(),
         project=partial(project, resource=resource),
-        delays=Backoff(0.2, 30),
+        project_applied=partial(project_applied, resource=resource, sidecar_id=settings.sidecar_id),
+        delays=Backoff(*_DELAYS_SECONDS),
     )
     try:
         shipper.run(stop)

@@ -1,22 +1,26 @@
 """IntakeService: what sources ask for, over gRPC; one service per source's own listener."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from consent.errors import ConsentError
+from consent.event import EventType
 from feed.errors import FeedError, IdempotencyKeyReused, InvalidRequest
 from feed.grpc_api import intake_codec as codec
 from feed.grpc_api.ordered_answers import answer_in_order
+from feed.grpc_api.status import status_of
 from feed.grpc_api.trace_context import read_traceparent
 from feed.intake.receipts import ReceiptIssuer
 from feed.intake.recorder import Recorder
 from feed.intake.sources import Source, verify_method
 from feed.ports import Accepted
 from feed.publish import REFUSALS
+from feed.tracing import RequestSpan, Tracing
+from hosting.errors import stable_reason
 
 SERVICE_NAME = "consentry.intake.v1.IntakeService"
 MAX_IN_FLIGHT = 1_000
@@ -36,9 +40,13 @@ class IntakeService:
         recorder: Takes requests in.
         source: Whose listener this is.
         receipts: Proves what was taken in.
+        tracing: Makes the spans of calls.
     """
 
-    def __init__(self, recorder: Recorder, source: Source, receipts: ReceiptIssuer) -> None:
+    def __init__(
+        self, recorder: Recorder, source: Source, receipts: ReceiptIssuer, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing or Tracing()
         self._recorder = recorder
         self._source = source
         self._receipts = receipts
@@ -46,16 +54,18 @@ class IntakeService:
     async def RecordDirective(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record one directive."""
         request = codec.parse_directive_request(message_bytes)
-        accepted = await self._recorder.record_directive(self._source, request, read_traceparent(context))
+        async with self._span("RecordDirective", EventType.DIRECTIVE, context) as span:
+            accepted = await self._recorder.record_directive(self._source, request, span.traceparent)
+            span.note_accepted(accepted)
         return codec.format_directive_answer(accepted, self._recorder.origin)
 
     async def RecordDirectives(self, messages: AsyncIterator[bytes], context: _Context) -> AsyncGenerator[bytes, None]:
         """Record many; a refused one is answered in its place."""
         verify_method(self._source, "RecordDirectives")
-        answer = partial(self._answer_streamed, traceparent=read_traceparent(context))
         async with (
+            self._span("RecordDirectives", EventType.DIRECTIVE, context) as span,
             aclosing(_parse_all(messages)) as batches,
-            aclosing(answer_in_order(batches, answer, MAX_IN_FLIGHT, len)) as answers,
+            aclosing(answer_in_order(batches, partial(self._answer_streamed, span), MAX_IN_FLIGHT, len)) as answers,
         ):
             async for answer_bytes in answers:
                 yield answer_bytes
@@ -63,25 +73,33 @@ class IntakeService:
     async def RecordLink(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record that two identifiers are one person."""
         request = codec.parse_link_request(message_bytes)
-        accepted = await self._recorder.record_link(self._source, request, read_traceparent(context))
+        async with self._span("RecordLink", EventType.LINK, context) as span:
+            accepted = await self._recorder.record_link(self._source, request, span.traceparent)
+            span.note_accepted(accepted)
         return codec.format_link_answer(accepted, self._recorder.origin)
 
     async def RecordUnlink(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record that they are not, or no longer."""
         request = codec.parse_unlink_request(message_bytes)
-        accepted = await self._recorder.record_unlink(self._source, request, read_traceparent(context))
+        async with self._span("RecordUnlink", EventType.UNLINK, context) as span:
+            accepted = await self._recorder.record_unlink(self._source, request, span.traceparent)
+            span.note_accepted(accepted)
         return codec.format_unlink_answer(accepted, self._recorder.origin)
 
     async def RecordFact(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record age band and jurisdictions."""
         request = codec.parse_fact_request(message_bytes)
-        accepted = await self._recorder.record_fact(self._source, request, read_traceparent(context))
+        async with self._span("RecordFact", EventType.FACT, context) as span:
+            accepted = await self._recorder.record_fact(self._source, request, span.traceparent)
+            span.note_accepted(accepted)
         return codec.format_fact_answer(accepted, self._recorder.origin)
 
     async def RecordRestriction(self, message_bytes: bytes, context: _Context) -> bytes:
         """Record a restriction of processing, or its end."""
         request = codec.parse_restriction_request(message_bytes)
-        accepted = await self._recorder.record_restriction(self._source, request, read_traceparent(context))
+        async with self._span("RecordRestriction", EventType.RESTRICTION, context) as span:
+            accepted = await self._recorder.record_restriction(self._source, request, span.traceparent)
+            span.note_accepted(accepted)
         return codec.format_restriction_answer(accepted, self._recorder.origin)
 
     async def GetReceipt(self, message_bytes: bytes, _: _Context) -> bytes:
@@ -93,15 +111,32 @@ class IntakeService:
             issued = await self._receipts.issue_by_key(self._source, named_by)
         return codec.format_receipt_answer(issued)
 
-    async def _answer_streamed(self, batch: Sequence[codec.StreamedRecord], traceparent: str) -> bytes:
+    @asynccontextmanager
+    async def _span(self, method: str, event_type: EventType, context: _Context) -> AsyncGenerator[RequestSpan, None]:
+        name = f"{SERVICE_NAME}/{method}"
+        span = self._tracing.begin_request(name, self._source.name, event_type, read_traceparent(context))
+        try:
+            yield span
+        except Exception as error:
+            span.end(status_of(error).name, stable_reason(error))
+            raise
+        except BaseException:
+            # The caller has gone away.
+            span.end(grpc.StatusCode.CANCELLED.name)
+            raise
+        span.end(grpc.StatusCode.OK.name)
+
+    async def _answer_streamed(self, span: RequestSpan, batch: Sequence[codec.StreamedRecord]) -> bytes:
         requests = [request for request in batch if not isinstance(request, InvalidRequest)]
-        concluded = iter(await self._recorder.record_directives(self._source, requests, traceparent))
+        traced = span.admit(len(requests))
+        concluded = iter(await self._recorder.record_directives(self._source, requests, span.traceparent, traced))
         outcomes: list[Accepted | FeedError | ConsentError] = []
         for request in batch:
             outcome = request if isinstance(request, InvalidRequest) else next(concluded)
             if not isinstance(outcome, (Accepted, *_ANSWERED_IN_STREAM)):
                 raise outcome
             outcomes.append(outcome)
+        span.note_records(len(batch), sum(not isinstance(outcome, Accepted) for outcome in outcomes))
         return codec.format_streamed_answers(outcomes, self._recorder.origin)
 
 

@@ -78,3 +78,8 @@ STATUSES: Final[Mapping[type[Exception], StatusCode]] = MappingProxyType(
         HostingError: StatusCode.INTERNAL,
     }
 )
+
+
+def status_of(error: BaseException) -> StatusCode:
+    """The status that an error is answered with."""
+    return next((STATUSES[each] for each in type(error).__mro__ if each in STATUSES), StatusCode.INTERNAL)

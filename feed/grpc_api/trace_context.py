@@ -1,19 +1,18 @@
 """The W3C trace context of a call."""
 
-import re
 from typing import Any
 
 import grpc
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+from hosting.telemetry.trace_context import format_traceparent, parse_traceparent
 
 
 def read_traceparent(context: "grpc.aio.ServicerContext[Any, Any]") -> str:
     """The caller's `traceparent`, or empty where there is none that follows the standard.
 
-    Source: W3C Trace Context, level 1, section 3.2. Anything else that a caller sends must not travel on with the event.
+    Anything else that a caller sends must not travel on with the event.
     """
     for key, value in context.invocation_metadata() or ():
-        if key == "traceparent" and isinstance(value, str) and _TRACEPARENT.fullmatch(value):
-            return value
+        if key == "traceparent" and isinstance(value, str) and (parsed := parse_traceparent(value)):
+            return format_traceparent(parsed)
     return ""

@@ -69,14 +69,23 @@ class Recorder:
         return await self._conclude_directive(source, signed)
 
     async def record_directives(
-        self, source: Source, requests: Sequence[RecordDirective], traceparent: str = ""
+        self, source: Source, requests: Sequence[RecordDirective], traceparent: str = "", traced: int = 0
     ) -> list[Accepted | BaseException]:
         """Record the directives of one message; the source signs once for all of them that relax.
+
+        Args:
+            source: Who asks.
+            requests: What.
+            traceparent: W3C trace context, or empty.
+            traced: How many of the requests, the first ones, belong to that trace one by one.
 
         Returns:
             For each request, in order, where it is in the log, or what `record_directive` would have raised.
         """
-        drafts = [self._try_to_draft(source, request, traceparent) for request in requests]
+        drafts = [
+            self._try_to_draft(source, request, traceparent if at < traced else "")
+            for at, request in enumerate(requests)
+        ]
         signed = iter(self._sign(source, [draft for draft in drafts if isinstance(draft, _Draft)]))
         # All at once, in their order, so that the sequencer finds them together; and all to their end, so that an error of one
         # leaves none running.

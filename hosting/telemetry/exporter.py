@@ -7,17 +7,15 @@ of decisions must not be lost that way, so everything is read and checked here a
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
-import requests
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.util.re import parse_env_headers
 
+from hosting.telemetry.confirming import ConfirmingGrpcExporter, ConfirmingHttpExporter
 from hosting.telemetry.errors import TelemetryMisconfigured
 
 GRPC: Final = "grpc"
@@ -51,7 +49,7 @@ Choice = TypeVar("Choice")
 
 
 def build_exporter(environ: Mapping[str, str]) -> SpanExporter:
-    """The SDK's exporter for OTLP over gRPC (the default) or over HTTP.
+    """The SDK's exporter for OTLP over gRPC (the default) or over HTTP; its `export` raises SpansRefused where a receiver rejects some.
 
     Args:
         environ: The environment of the process, since the SDK looks there for what is not set.
@@ -148,7 +146,7 @@ def _build_grpc(settings: _Settings) -> SpanExporter:
             settings.read_file("CLIENT_CERTIFICATE"),
         )
     )
-    return GrpcSpanExporter(
+    return ConfirmingGrpcExporter(
         endpoint=endpoint,
         insecure=is_insecure,
         credentials=credentials,
@@ -165,7 +163,7 @@ def _build_http(settings: _Settings) -> SpanExporter:
         raise setting.refuse("expected http:// or https://")
     if not (setting and setting.is_for_traces):
         endpoint = endpoint.removesuffix("/") + _HTTP_PATH
-    return HttpSpanExporter(
+    return ConfirmingHttpExporter(
         endpoint=endpoint,
         certificate_file=settings.find_file("CERTIFICATE"),
         client_key_file=settings.find_file("CLIENT_KEY"),
@@ -173,16 +171,7 @@ def _build_http(settings: _Settings) -> SpanExporter:
         headers=settings.read_headers(),
         timeout=settings.read_timeout_seconds(),
         compression=settings.read_choice("COMPRESSION", _HTTP_COMPRESSION, "none"),
-        session=_Session(),
     )
-
-
-class _Session(requests.Session):
-    """Keeps to the certificate it was given: by itself the library prefers what REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name."""
-
-    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
-        verify = self.verify if verify is None else verify
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 
 def _scheme_of(endpoint: str) -> str:

@@ -11,11 +11,12 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from consent.decision_record import CallRecord, MalformedRecord, parse_record
 from hosting.clock import Clock
-from journal.errors import JournalError, TornTail
+from journal.applied import AppliedBatch, parse_applied
+from journal.errors import CorruptJournal, JournalError, TornTail
 from journal.format import FrameKind
 from journal.reader import FrameAt
 from sidecar.errors import KeyServiceError, SidecarError
-from sidecar.journal.export_thread import ExportThread
+from sidecar.journal.export_thread import ExportThread, Outcome
 from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
 from sidecar.journal.tail import Tail
 from sidecar.ports import KeyProvider
@@ -23,10 +24,14 @@ from sidecar.ports import KeyProvider
 logger = logging.getLogger(__name__)
 
 Project = Callable[[CallRecord], Sequence[ReadableSpan]]
+ProjectApplied = Callable[[AppliedBatch], Sequence[ReadableSpan]]
 
 MAX_SPANS: Final = 512
 MAX_EVENTS: Final = 8_000
 """Spans, and events on them, of one export: some two megabytes, where receivers commonly refuse more than four."""
+
+MAX_LONE_REFUSALS: Final = 8
+"""So often a receiver may reject the same single span, with growing pauses in between, before it is passed over."""
 
 _IDLE_SECONDS: Final = 0.05
 _READ_DECISIONS: Final = 4 * MAX_SPANS
@@ -55,6 +60,10 @@ class Shipper:
         clock: The time.
         project: Makes the spans of a call.
         delays: How long it waits after failures.
+        project_applied: Makes the spans of entries that came into force; without it there are none.
+
+    Attributes:
+        refused_spans: How many were passed over because the receiver rejects them; each is named in the log.
     """
 
     def __init__(
@@ -67,10 +76,14 @@ class Shipper:
         *,
         project: Project,
         delays: Delays,
+        project_applied: ProjectApplied | None = None,
     ) -> None:
         self._position_path = position_path
         self._clock = clock
         self._project = project
+        self._project_applied = project_applied
+        self.refused_spans = 0
+        self._lone_refusals = 0
         self._delays = delays
         self._positions = _load(position_path)
         self._tail = Tail(directory, keys, clock, self._positions, _report)
@@ -132,14 +145,15 @@ class Shipper:
         return True
 
     def _spans_of(self, frame: FrameAt, record: bytes) -> Sequence[ReadableSpan]:
-        if frame.kind != FrameKind.RECORDS:
-            return ()
         try:
-            return self._project(parse_record(record))
-        except MalformedRecord as error:
+            if frame.kind == FrameKind.RECORDS:
+                return self._project(parse_record(record))
+            if frame.kind == FrameKind.APPLIED and self._project_applied is not None:
+                return self._project_applied(parse_applied(record))
+        except (MalformedRecord, CorruptJournal) as error:
             place = {"chain": frame.chain_id.hex(), "segment": frame.segment, "frame": frame.frame}
             logger.error("a record cannot be shipped", extra={"fields": place | {"reason": error.reason}})
-            return ()
+        return ()
 
     def _export_all(self, spans: list[ReadableSpan], stop: threading.Event) -> bool:
         at = 0
@@ -147,15 +161,35 @@ class Shipper:
             if stop.is_set():
                 return False
             chunk = _take(spans, at, self._span_limit)
-            if self._export_thread.export(chunk, stop):
+            outcome = self._export_thread.export(chunk, stop)
+            if outcome is Outcome.TAKEN:
                 at += len(chunk)
                 self._note_success()
+            elif outcome is Outcome.REFUSED and len(chunk) == 1 and self._is_refused_for_good(chunk[0]):
+                at += 1
             else:
-                self._note_failure()
+                self._note_failure(outcome)
                 stop.wait(self._delays.next_seconds())
         return True
 
+    def _is_refused_for_good(self, span: ReadableSpan) -> bool:
+        """Whether to pass over a span: rejected alone again and again, it would keep all others from leaving.
+
+        The pauses in between are the longest ones by then, so a receiver that rejects everything loses few before somebody looks.
+        """
+        self._lone_refusals += 1
+        if self._lone_refusals < MAX_LONE_REFUSALS:
+            return False
+        self._lone_refusals = 0
+        self.refused_spans += 1
+        named = {"span": span.name}
+        if span.context is not None:
+            named |= {"trace_id": f"{span.context.trace_id:032x}", "span_id": f"{span.context.span_id:016x}"}
+        logger.error("the span receiver rejects a span; the journal alone holds it", extra={"fields": named})
+        return True
+
     def _note_success(self) -> None:
+        self._lone_refusals = 0
         self._span_limit = min(MAX_SPANS, self._span_limit * 2)
         self._delays.reset()
         if self._failing_since_ms is not None:
@@ -163,12 +197,15 @@ class Shipper:
             logger.warning("the span receiver takes spans again", extra={"fields": {"away_ms": away_ms}})
             self._failing_since_ms = None
 
-    def _note_failure(self) -> None:
+    def _note_failure(self, outcome: Outcome) -> None:
         # A receiver that refuses a size takes a smaller one; one that is away does not mind.
         self._span_limit = max(1, self._span_limit // 2)
         if self._failing_since_ms is None:
             self._failing_since_ms = self._clock.boot_ms()
-            logger.warning("the span receiver does not take spans; they wait in the journal")
+            logger.warning(
+                "the span receiver does not take spans; they wait in the journal",
+                extra={"fields": {"outcome": outcome.value}},
+            )
 
     def _move_positions(self, frames: Sequence[FrameAt]) -> None:
         for frame in frames:

@@ -12,6 +12,7 @@ from consent.eventlog.attestation import MAX_ATTESTATIONS, Attestation
 from consent.eventlog.errors import MalformedAttestation
 from consent.eventlog.journal_head import JournalDisposal, JournalHead, format_disposal, format_head
 from hosting.certificates import OwnCertificate
+from hosting.telemetry.trace_context import TRACEPARENT_CHARACTERS
 from sidecar.errors import FeedUnavailable, MalformedFrame, SidecarError
 from sidecar.ports import (
     EntriesFrame,
@@ -259,7 +260,11 @@ def _read_frame(response: feed_pb2.SubscribeResponse) -> Frame:
 def read_entry(entry: event_pb2.Entry) -> WireEntry:
     """An entry as it came; raises MalformedFrame where a signature over it has another form."""
     attestations = _read_attestations(entry) if entry.attestations else ()
-    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations, entry.commitment)
+    traceparent = entry.traceparent
+    if len(traceparent) > TRACEPARENT_CHARACTERS:
+        # No feed of ours sends such a one, and what is kept beside an entry must be bounded.
+        traceparent = ""
+    return WireEntry(entry.type, entry.opening, entry.event_bytes, attestations, entry.commitment, traceparent)
 
 
 def _read_attestations(entry: event_pb2.Entry) -> tuple[Attestation, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,10 @@ AUDIT_KEY_RESERVE_DAYS = 7
 """Fewer days of audit keys than this in hand, and the ring is fetched anew."""
 
 
+NoteApplied = Callable[[VerifiedBatch, int], None]
+"""Told of a batch that is in force, and of the Unix ms at which it had been verified; never raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class FollowerIdentity:
     """Who follows: bound into the key ring's seal.
@@ -64,6 +69,9 @@ class Follower:
         boot_id: Which boot the clock belongs to.
         backoff: Delays between attempts.
         on_change: Called when status or readiness may have changed.
+
+    Attributes:
+        note_applied: Called after each batch that came into force.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Follower:
         self._boot_id = boot_id
         self._backoff = backoff
         self._on_change = on_change
+        self.note_applied: NoteApplied | None = None
         self.state = SyncState.EMPTY if cache.head.checkpoint is None else SyncState.DISCONNECTED
         self.last_error_reason = ""
         self._keys_seen_on = 0
@@ -155,12 +164,15 @@ class Follower:
 
         A crash before the commit costs nothing; after it, the acknowledgement that the commit says is owed is made by the next start.
         """
+        started_ms = self._clock.now_ms()
         before, after = self._cache.head.tenant, batch.head.tenant
         begins_epoch = current_epoch(after) > current_epoch(before)
         # What is held is answered from, under its own keys, until it is there under the new one.
         ring = await self._fetch_ring(after.key_commitments) if begins_epoch else None
         await self._cache.apply(batch, self._receipts.plan(batch), ring)
         self._trusted.advance(batch.head)
+        if self.note_applied is not None:
+            self.note_applied(batch, started_ms)
         if after.key_commitments != before.key_commitments and not begins_epoch:
             await self._refresh_keys()
         if is_acknowledged(batch):

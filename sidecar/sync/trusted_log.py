@@ -193,7 +193,7 @@ class TrustedLog:
         event = self._verify_entry(entry, seq) if entry.event_bytes else _verify_erased(entry, seq)
         pending.tenant = _fold_tenant(pending.tenant, event, seq)
         _verify_epoch(event, pending.tenant, seq)
-        pending.events.append(LoggedEvent(seq, event, entry.event_bytes))
+        pending.events.append(LoggedEvent(seq, event, entry.event_bytes, entry.traceparent))
         if isinstance(event, ErasedEvent):
             pending.unexplained.add(seq)
         elif isinstance(event, ErasureEvent):

@@ -5,7 +5,6 @@ No tracer, sampler or limit of the SDK takes part: nothing can thin them.
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from hashlib import blake2b
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -16,10 +15,12 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from consent.decision_record import NO_AGE, CallRecord, Item, item_id, parse_question, parse_situation
 from consent.vocabulary.reason import Effect
 from hosting.telemetry import attributes
+from hosting.telemetry import trace_context as span_ids
 
 MAX_EVENTS_PER_SPAN: Final = 500
 
 _SCOPE: Final = InstrumentationScope("consentry.sidecar")
+_SPAN_ID_USE: Final = b"csty-span-v1"
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1_000
 
@@ -36,8 +37,7 @@ def derive_span_id(call_id: bytes, part: int = 0) -> bytes:
     Returns:
         8 bytes, never all zero.
     """
-    span_id = blake2b(call_id + part.to_bytes(4, "big"), digest_size=8, person=b"csty-span-v1").digest()
-    return span_id if any(span_id) else b"\x00" * 7 + b"\x01"
+    return span_ids.derive_span_id(_SPAN_ID_USE, call_id + part.to_bytes(4, "big"))
 
 
 def project(call: CallRecord, resource: Resource) -> list[ReadableSpan]:

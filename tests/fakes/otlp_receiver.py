@@ -63,9 +63,24 @@ class ReceivedSpan:
 
 
 class SpanStore:
-    """What a receiver has got. It outlives the receiver's stops, and may be shared by several."""
+    """What a receiver has got. It outlives the receiver's stops, and may be shared by several.
 
-    def __init__(self, on_span: Callable[[ReceivedSpan], None] | None = None) -> None:
+    Args:
+        on_span: Told of each span.
+        rejects: Says which spans a receiver refuses in its answer to an export that it takes.
+        seconds_per_request: How long it takes over each request: a slow receiver.
+    """
+
+    def __init__(
+        self,
+        on_span: Callable[[ReceivedSpan], None] | None = None,
+        *,
+        rejects: Callable[[ReceivedSpan], bool] = lambda _: False,
+        seconds_per_request: float = 0.0,
+    ) -> None:
+        self._rejects = rejects
+        self._seconds_per_request = seconds_per_request
+        self._never = threading.Event()
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
         self._metadata: list[dict[str, str]] = []
@@ -101,9 +116,13 @@ class SpanStore:
             if not self._changed.wait_for(lambda: condition(self), timeout_seconds):
                 raise TimeoutError(f"{len(self._spans)} spans were received, not what was waited for")
 
-    def add(self, request: ExportTraceServiceRequest, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Keep the spans of one request."""
-        spans = list(read_spans(request))
+    def add(
+        self, request: ExportTraceServiceRequest, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> ExportTraceServiceResponse:
+        """Keep the spans of one request, and answer it."""
+        self._never.wait(self._seconds_per_request)
+        sent = list(read_spans(request))
+        spans = [span for span in sent if not self._rejects(span)]
         with self._changed:
             self._spans += spans
             self._metadata.append({name.lower(): str(value) for name, value in metadata})
@@ -111,6 +130,10 @@ class SpanStore:
                 if self._on_span:
                     self._on_span(span)
             self._changed.notify_all()
+        answer = ExportTraceServiceResponse()
+        if len(spans) < len(sent):
+            answer.partial_success.rejected_spans = len(sent) - len(spans)
+        return answer
 
 
 class OtlpReceiver(Protocol):
@@ -192,8 +215,7 @@ class GrpcReceiver(TraceServiceServicer):
             self._server = None
 
     def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
-        self.store.add(request, context.invocation_metadata())
-        return ExportTraceServiceResponse()
+        return self.store.add(request, context.invocation_metadata())
 
 
 class HttpReceiver:
@@ -254,8 +276,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
         if self.path != "/v1/traces" or self.headers.get("content-type") != "application/x-protobuf":
             self.send_error(404)
             return
-        self.spans_store.add(request, self.headers.items())
-        answer = ExportTraceServiceResponse().SerializeToString()
+        answer = self.spans_store.add(request, self.headers.items()).SerializeToString()
         self.send_response(200)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", str(len(answer)))

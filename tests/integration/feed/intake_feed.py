@@ -19,6 +19,7 @@ from feed.intake.sources import Source
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
 from feed.sequencer import SequencerLimits
+from feed.tracing import Tracing
 from hosting.grpc_errors import ErrorBoundary
 from tests.fakes.feed_log import KEYS, LIMITS, ORIGIN, TENANT, OpenLog, open_log
 from tests.unit.feed.intake.desk import WEB, approve, make_policy
@@ -44,11 +45,16 @@ class IntakeFeed:
 
 @asynccontextmanager
 async def running_intake(
-    directory: Path, source: Source = WEB, *, publishes: bool = True, limits: SequencerLimits = LIMITS
+    directory: Path,
+    source: Source = WEB,
+    *,
+    publishes: bool = True,
+    limits: SequencerLimits = LIMITS,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[IntakeFeed]:
     """Runs a feed in a directory; its policy is that of the unit tests."""
     async with open_log(directory / "log", limits) as log:
-        publisher = Publisher(log.sequencer, log.clock, ORIGIN)
+        publisher = Publisher(log.sequencer, log.clock, ORIGIN, tracing)
         recorder = Recorder(log.sequencer, publisher, TOKENISER)
         receipts = ReceiptIssuer(log.sequencer, log.store, LogTree(log.store, lambda: log.sequencer.head))
         if publishes:
@@ -63,7 +69,7 @@ async def running_intake(
             options=[("grpc.max_receive_message_length", MAX_POLICY_MESSAGE_BYTES + 1024)],
         )
         server.add_generic_rpc_handlers(
-            [intake_handler(IntakeService(recorder, source, receipts)), policy_handler(administration)]
+            [intake_handler(IntakeService(recorder, source, receipts, tracing)), policy_handler(administration)]
         )
         server.add_insecure_port(f"unix://{directory}/feed.sock")
         await server.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from consentry.intake.v1 import intake_pb2, intake_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan
 
 from consent.event import (
     DirectiveEvent,
@@ -28,6 +29,7 @@ from feed.grpc_api.attestation_codec import encode_attestation
 from feed.grpc_api.intake_service import MAX_IN_FLIGHT, SERVICE_NAME
 from feed.intake.imports.run import Outcome
 from feed.intake.requests import RecordDirective, RecordFact, RecordRestriction, Subject
+from feed.tracing import Tracing
 from hosting.grpc_errors import REASON_KEY
 from tests.fakes.feed_log import LIMITS, ORIGIN, TENANT, verify_everything
 from tests.integration.feed.intake_feed import SIDECARS, TOKENISER, IntakeFeed, running_intake
@@ -354,3 +356,30 @@ async def test_service_no_identifier_reaches_files_or_logs(tmp_path: Path, caplo
     assert files
     assert not [path.name for path in files if secret.encode() in path.read_bytes()]
     assert secret not in caplog.text
+
+
+async def test_service_call_is_one_tree_of_spans_under_the_callers(tmp_path: Path) -> None:
+    spans = list[ReadableSpan]()
+    async with running_intake(tmp_path, tracing=Tracing(spans.append)) as feed:
+        await call(feed, "RecordDirective", codec.format_directive_request(opt_out("1")), traceparent=TRACEPARENT)
+        await refusal(feed, "RecordDirective", codec.format_directive_request(opt_out("2", purpose="nonsense")))
+        messages = [
+            codec.format_streamed_requests([opt_out(f"k{at}-{number}") for number in range(60)]) for at in (1, 2)
+        ]
+        await send(feed, *messages)
+    described = [(span.name, (span.attributes or {}).get("rpc.response.status_code")) for span in spans]
+    assert described[:4] == [
+        ("consent.log.append", None),
+        ("consent.request", "OK"),
+        ("consent.log.append", None),
+        ("consent.request", "INVALID_ARGUMENT"),
+    ]
+    append, request = spans[:2]
+    assert request.parent is not None
+    assert f"{request.parent.span_id:016x}" == TRACEPARENT.split("-")[2]
+    assert append.parent is not None
+    assert request.context is not None
+    assert append.parent.span_id == request.context.span_id
+    # Of the stream the first hundred have spans of their own, and all are counted.
+    *records, bulk = spans[4:]
+    assert (len(records), (bulk.attributes or {})["consent.batch.size"]) == (100, 120)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from opentelemetry.sdk.trace import ReadableSpan
+
 from consent.authority import Authority
 from consent.event import Event, RejectedEvent, parse_event
 from consent.eventlog.attestation import Attestation
@@ -15,6 +17,7 @@ from feed.intake.recorder import Recorder
 from feed.intake.requests import RecordDirective, RecordLink, RecordUnlink, Subject
 from feed.intake.sources import Source
 from feed.publish import Publisher
+from feed.tracing import Tracing
 from tests.fakes.clock import FakeClock
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.signers import EVIDENCE, Signers, source_key
@@ -114,12 +117,14 @@ def unlink(key: str = "k", left: Subject = ANNA, right: Subject = BEN) -> Record
 
 
 class Desk:
-    """The intake, its log and its clock."""
+    """The intake, its log and its clock; and where it is traced, the spans that it makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_traced: bool = False) -> None:
+        self.spans: list[ReadableSpan] = []
         self.clock = FakeClock(NOW_MS)
         self.log = MemoryLog(self.clock, Authority(TRUST))
-        self.publisher = Publisher(self.log, self.clock, ORIGIN)
+        tracing = Tracing(self.spans.append, clock=self.clock) if is_traced else None
+        self.publisher = Publisher(self.log, self.clock, ORIGIN, tracing)
         self.recorder = Recorder(self.log, self.publisher, TOKENISER)
 
     async def open(self, policy: Policy | None = None) -> "Desk":

@@ -18,12 +18,14 @@ def test_attributes_are_named_once() -> None:
     names = [row.name for row in attributes.ATTRIBUTES]
     assert len(names) == len(set(names))
     constants = {value for name, value in vars(attributes).items() if name.isupper() and isinstance(value, str)}
-    spans_and_events = {attributes.SPAN_CHECK, attributes.SPAN_ITEMS, attributes.EVENT_DECISION}
+    spans_and_events = {value for name, value in vars(attributes).items() if name.startswith("SPAN_")}
+    spans_and_events.add(attributes.EVENT_DECISION)
     assert constants - spans_and_events == set(names)
 
 
 def test_names_of_semantic_conventions_are_theirs() -> None:
     assert attributes.RPC_SYSTEM_NAME == rpc_attributes.RPC_SYSTEM_NAME
+    assert attributes.RPC_METHOD == rpc_attributes.RPC_METHOD
     assert attributes.RPC_RESPONSE_STATUS_CODE == rpc_attributes.RPC_RESPONSE_STATUS_CODE
     assert attributes.SERVICE_NAME == service_attributes.SERVICE_NAME
     assert attributes.SERVICE_VERSION == service_attributes.SERVICE_VERSION

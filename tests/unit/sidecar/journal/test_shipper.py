@@ -11,13 +11,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from journal.format import JournalMode
+from hosting.telemetry.errors import SpansRefused
+from journal.applied import AppliedBatch, AppliedEntry, format_applied
+from journal.format import FrameKind, JournalMode
 from sidecar.errors import KeyServiceUnavailable
 from sidecar.journal import export_thread
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.segment import SegmentFile
-from sidecar.journal.shipper import MAX_EVENTS, MAX_SPANS, Shipper
+from sidecar.journal.shipper import MAX_EVENTS, MAX_LONE_REFUSALS, MAX_SPANS, Shipper
 from sidecar.journal.writer import FileJournal
+from sidecar.telemetry.apply_spans import project_applied
 from sidecar.telemetry.spans import project
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths
@@ -33,12 +36,16 @@ class ScriptedExporter(SpanExporter):
         self.taken: list[ReadableSpan] = []
         self.is_shut_down = False
         self._script = script
+        self.rejects: Callable[[ReadableSpan], bool] = lambda _: False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.attempts.append(list(spans))
         if not self._script(len(self.attempts), spans):
             return SpanExportResult.FAILURE
-        self.taken += spans
+        rejected = [span for span in spans if self.rejects(span)]
+        self.taken += [span for span in spans if span not in rejected]
+        if rejected:
+            raise SpansRefused(len(rejected))
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -83,6 +90,7 @@ class Ship:
             self.position_path,
             self.clock,
             project=partial(project, resource=Resource({})),
+            project_applied=partial(project_applied, resource=Resource({}), sidecar_id="pod-1"),
             delays=self.delays,
         )
 
@@ -346,3 +354,52 @@ def test_positions_of_chains_that_are_gone_are_dropped(ship: Ship) -> None:
     assert shipper.drain(10)
     shipper.close()
     assert len(load_positions(ship.position_path)) == 1
+
+
+def test_shipper_ships_entries_that_came_into_force_among_decisions(ship: Ship) -> None:
+    entry = AppliedEntry(7, 1, bytes(range(16)), bytes(range(8)), 1)
+    journal = FileJournal.open(ship.directory, KEYS, "pod-1", JournalMode.GROUP, ship.clock)
+    journal.append_now(make_record(1), 1)
+    journal.note(FrameKind.APPLIED, format_applied(AppliedBatch("log.example/consents", 1, 2, 8, (entry,))))
+    journal.note(FrameKind.APPLIED, b"of a version that is not known here")
+    journal.append_now(make_record(2), 1)
+    journal.close()
+    exporter = ScriptedExporter()
+    shipper = ship.shipper(exporter)
+    assert shipper.drain(10)
+    shipper.close()
+    assert [span.name for span in exporter.taken] == ["consent.check", "consent.apply", "consent.check"]
+    assert ship.shipped() == 2
+
+
+def test_span_that_the_receiver_rejects_is_found_named_and_passed_over(
+    ship: Ship, caplog: pytest.LogCaptureFixture
+) -> None:
+    ship.write(*((number, 1) for number in range(100)))
+    exporter = ScriptedExporter()
+    exporter.rejects = lambda span: span_number(span) == 42
+    shipper = ship.shipper(exporter)
+    assert shipper.drain(10)
+    shipper.close()
+    assert {span_number(span) for span in exporter.taken} == set(range(100)) - {42}
+    assert sum(len(spans) == 1 and span_number(spans[0]) == 42 for spans in exporter.attempts) == MAX_LONE_REFUSALS
+    assert shipper.refused_spans == 1
+    (named,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert vars(named)["fields"]["span_id"] == f"{43:016x}"
+
+
+def test_spans_that_the_receiver_rejects_for_a_while_are_delivered(ship: Ship) -> None:
+    ship.write(*((number, 1) for number in range(100)))
+    exporter = ScriptedExporter()
+    exporter.rejects = lambda span: len(exporter.attempts) < 10 and span_number(span) % 2 == 0
+    shipper = ship.shipper(exporter)
+    assert shipper.drain(10)
+    shipper.close()
+    assert {span_number(span) for span in exporter.taken} == set(range(100))
+    assert shipper.refused_spans == 0
+
+
+def span_number(span: ReadableSpan) -> int:
+    assert span.context is not None
+    number: int = span.context.span_id - 1
+    return number

@@ -12,7 +12,7 @@ from consent.key_ring import KeyRing, seal_key_ring
 from sidecar.errors import FeedRefused, FeedUnavailable, SequenceGap
 from sidecar.ports import EMPTY_HEAD, EntryProof, Frame, LogHead, OutboxChange, SyncState, VerifiedBatch, WireSnapshot
 from sidecar.sync.backoff import Backoff
-from sidecar.sync.follower import Follower, FollowerIdentity
+from sidecar.sync.follower import Follower, FollowerIdentity, NoteApplied
 from sidecar.sync.trusted_log import TrustedLog
 from tests.fakes.clock import FakeClock
 from tests.fakes.signing_feed import START_MS, SUBJECT_KEY, TRUST, SigningFeed, opt_out
@@ -95,7 +95,7 @@ class HeldInMemory:
 
 
 async def follow(
-    *streams: Stream, feed: ScriptedFeed | None = None
+    *streams: Stream, feed: ScriptedFeed | None = None, note_applied: NoteApplied | None = None
 ) -> tuple[Follower, HeldInMemory, list[tuple[SyncState, str]]]:
     """Follow a script to its end; returns the states on the way."""
     cache, states = HeldInMemory(), list[tuple[SyncState, str]]()
@@ -115,6 +115,7 @@ async def follow(
         Backoff(0.001, 0.002),
         note,
     )
+    follower.note_applied = note_applied
     task = asyncio.create_task(follower.run())
     try:
         async with asyncio.timeout(10):
@@ -206,3 +207,13 @@ async def test_follower_key_epoch_is_taken_with_the_key_that_the_log_commits_to_
         assert cache.key_ring.subject_keys == (SUBJECT_KEY,)
         assert stream.refused == ["KEY_RING_REJECTED"]
         assert (SyncState.REFUSED, "KEY_RING_REJECTED") in states
+
+
+async def test_follower_tells_of_each_batch_once_it_is_in_force() -> None:
+    feed = SigningFeed([opt_out(1)])
+    applied = list[tuple[int, int]]()
+    stream = Stream([feed.entries()], FeedUnavailable("end"))
+    _, cache, _ = await follow(
+        stream, note_applied=lambda batch, started_ms: applied.append((batch.head.size, started_ms))
+    )
+    assert applied == [(cache.head.size, START_MS + 500)]
