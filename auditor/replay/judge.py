@@ -28,7 +28,26 @@ _ABOUT_THE_REQUEST: Final = frozenset(
 _ABOUT_A_PERSON_WITHOUT_SNAPSHOT: Final = frozenset({Reason.PROCESSING_RESTRICTED, Reason.PROHIBITED})
 _MOST_FRUITLESS_SEARCHES: Final = 16
 
-read_question = lru_cache(maxsize=1024)(parse_question)
+
+class Asked(NamedTuple):
+    """A question, with what a request is made of worked out once: questions come again and again.
+
+    Attributes:
+        question: As recorded.
+        facts: That the caller stated.
+        data_categories: That would be used.
+    """
+
+    question: AskedQuestion
+    facts: Facts
+    data_categories: frozenset[str]
+
+
+@lru_cache(maxsize=4096)
+def read_question(block: bytes) -> Asked:
+    """Read a question; raises MalformedRecord."""
+    question = parse_question(block)
+    return Asked(question, Facts(question.age_band, question.jurisdictions), frozenset(question.data_categories))
 
 
 class Outcome(StrEnum):
@@ -108,8 +127,7 @@ class Judge:
         """
         age_ms = None if call.age_ms == NO_AGE else call.age_ms
         held = Held(policy, Freshness(situation.log_size, age_ms, situation.is_intact))
-        question = read_question(call.question)
-        request = make_request(question, call.now_ms)
+        request = make_request(read_question(call.question), call.now_ms)
         day = call.now_ms // _MS_PER_DAY
         return [self._judge_item(chain_id, day, request, item, held) for item in call.items]
 
@@ -183,16 +201,17 @@ class Judge:
         return Verdict(Outcome.DIFFERS, decision)
 
 
-def make_request(question: AskedQuestion, now_ms: int) -> Request:
+def make_request(asked: Asked, now_ms: int) -> Request:
     """The request that a record is about; whether it was well-formed, each item says."""
+    question = asked.question
     return Request(
         purposes=question.purposes,
         now_ms=now_ms,
         is_caller_permitted=question.is_caller_permitted,
-        facts=Facts(question.age_band, question.jurisdictions),
+        facts=asked.facts,
         sec_gpc=question.sec_gpc,
         recipient=question.recipient,
-        data_categories=frozenset(question.data_categories),
+        data_categories=asked.data_categories,
         min_seq=question.min_seq,
     )
 

@@ -1,23 +1,11 @@
-"""What a replay found, counted; only the first of many like findings are kept in full."""
+"""What a replay found, counted."""
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
 
-from auditor.findings import Finding, Severity
+from auditor.findings import Finding, Findings
 from auditor.replay.judge import Obstacle, Outcome
-
-MOST_KEPT_OF_A_REASON: Final = 1000
-
-
-@dataclass(slots=True)
-class HourCount:
-    """Decisions of one sidecar in one hour, by what became of them."""
-
-    same: int = 0
-    differs: int = 0
-    erased: int = 0
-    not_replayable: int = 0
+from consent.vocabulary.reason import Effect, Reason
 
 
 @dataclass(slots=True)
@@ -27,45 +15,37 @@ class ReplayReport:
     Attributes:
         log_size: Entries of the log that its checkpoint signs.
         sidecars: Names of those whose journals were read.
-        outcomes: Decisions by what became of them.
+        hours: Decisions by sidecar, hour (of Unix time), and what became of them.
         answers: Decisions by effect and reason, as recorded.
-        hours: By sidecar and hour (of Unix time).
         obstacles: Decisions that could not be replayed, by why.
-        found: Findings and notes by reason, all of them.
-        findings: The first of each reason.
+        reasons: Findings and notes by reason.
+        findings: What was found.
         unread: Chains that could not be read to their end.
     """
 
     log_size: int = 0
     sidecars: list[str] = field(default_factory=list)
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
-    hours: dict[tuple[str, int], HourCount] = field(default_factory=dict)
+    hours: Counter[tuple[str, int, Outcome]] = field(default_factory=Counter)
+    answers: Counter[tuple[Effect, Reason]] = field(default_factory=Counter)
     obstacles: Counter[Obstacle] = field(default_factory=Counter)
-    found: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    findings: Findings = field(default_factory=Findings)
     unread: int = 0
 
     @property
     def decisions(self) -> int:
         """Recorded decisions that were read."""
-        return self.outcomes.total()
+        return self.hours.total()
 
     @property
-    def has_findings(self) -> bool:
-        """Whether something is not as it must be."""
-        return any(finding.severity is Severity.FINDING for finding in self.findings)
+    def outcomes(self) -> Counter[Outcome]:
+        """Decisions by what became of them."""
+        counted: Counter[Outcome] = Counter()
+        for (_, _, outcome), count in self.hours.items():
+            counted[outcome] += count
+        return counted
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if there are not too many like it."""
-        self.found[finding.reason] += 1
-        if self.found[finding.reason] <= MOST_KEPT_OF_A_REASON:
-            self.findings.append(finding)
-
-    def count(self, sidecar_id: str, hour: int, outcome: Outcome) -> None:
-        """Count a decision in its hour."""
-        counted = self.hours.get((sidecar_id, hour))
-        if counted is None:
-            counted = self.hours[sidecar_id, hour] = HourCount()
-        setattr(counted, outcome.value, getattr(counted, outcome.value) + 1)
-        self.outcomes[outcome] += 1
+        """Take note of a finding."""
+        self.reasons[finding.reason] += 1
+        self.findings.add(finding)

@@ -14,7 +14,7 @@ from auditor.replay.fold import LogFold, find_erasures
 from auditor.replay.judge import Judge, Obstacle, Outcome, Verdict, is_permission_plausible, read_question
 from auditor.replay.pseudonyms import PseudonymTables
 from auditor.replay.report import ReplayReport
-from auditor.replay.walk import CallIn, ChainWalk, OnBytes, merge_walks
+from auditor.replay.walk import CallIn, ChainWalk, merge_walks
 from consent.decision_record import CallRecord, Item, Situation, item_id
 from consent.eventlog.checkpoint import Checkpoint, verify_checkpoint
 from consent.eventlog.errors import EventLogError
@@ -23,6 +23,9 @@ from consent.policy import Policy
 
 _MS_PER_HOUR: Final = 3_600_000
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
 BootstrapPolicies = Mapping[int, Policy]
 """Policies for the time before a sidecar's first snapshot, by version."""
 
@@ -30,16 +33,14 @@ BootstrapPolicies = Mapping[int, Policy]
 def replay(
     folder: AuditFolder,
     bootstrap_policies: BootstrapPolicies | None = None,
-    on_bytes: OnBytes = lambda _: None,
-    on_total: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> ReplayReport:
     """Compute every recorded decision anew.
 
     Args:
         folder: With log, journals and replay keys.
         bootstrap_policies: Those that sidecars start from.
-        on_bytes: Told of progress.
-        on_total: Told how many bytes there are in all, about.
+        progress: Told how many bytes of journals and log were read, about.
 
     Raises:
         ReplayKeysMissing: There are no keys for it.
@@ -53,11 +54,13 @@ def replay(
         )
     log = folder.log
     checkpoint = read_checkpoint(log, folder.trust)
+    meter = _Meter(progress, log.size_bytes + _journal_bytes(folder))
     walks = [
-        ChainWalk(journal, chain_id, on_bytes) for journal in folder.journals() for chain_id in sorted(journal.chains())
+        ChainWalk(journal, chain_id, meter.add)
+        for journal in folder.journals()
+        for chain_id in sorted(journal.chains())
     ]
-    on_total(log.size_bytes + _journal_bytes(folder))
-    fold = LogFold(log, ring, find_erasures(log), on_bytes)
+    fold = LogFold(log, ring, find_erasures(log), meter.add)
     run = _Run(fold, Judge(fold, PseudonymTables(ring)), checkpoint, bootstrap_policies or {})
     run.report.log_size = checkpoint.size
     run.report.sidecars = sorted({walk.sidecar_id for walk in walks})
@@ -89,6 +92,21 @@ def _journal_bytes(folder: AuditFolder) -> int:
     return sum(size for journal in folder.journals() for sizes in journal.chains().values() for size in sizes.values())
 
 
+class _Meter:
+    """Adds up bytes, and tells of them about two hundred times."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = self._told = 0
+
+    def add(self, size_bytes: int) -> None:
+        self._done = min(self._done + size_bytes, self._total)
+        if self._done - self._told >= self._total // 200:
+            self._told = self._done
+            self._progress("replaying", self._done, self._total)
+
+
 class _Run:
     def __init__(self, fold: LogFold, judge: Judge, checkpoint: Checkpoint, bootstrap: BootstrapPolicies) -> None:
         self.report = ReplayReport()
@@ -109,16 +127,12 @@ class _Run:
             self._check_permission(walk, call, policy)
         else:
             verdicts = [Verdict(Outcome.NOT_REPLAYABLE, obstacle=obstacle)] * len(call.items)
-        hour = call.now_ms // _MS_PER_HOUR
+        hour, report = call.now_ms // _MS_PER_HOUR, self.report
         for index, (item, verdict) in enumerate(zip(call.items, verdicts, strict=True)):
-            self.report.count(walk.sidecar_id, hour, verdict.outcome)
-            self.report.answers[item.effect.value, item.reason.value] += 1
-            if verdict.used_other_days_key:
-                self._other_days_keys[walk.sidecar_id] += 1
-            if verdict.obstacle is not None:
-                self.report.obstacles[verdict.obstacle] += 1
-            if verdict.outcome is Outcome.DIFFERS:
-                self.report.add(_describe_difference(walk.sidecar_id, call, index, item, verdict))
+            report.hours[walk.sidecar_id, hour, verdict.outcome] += 1
+            report.answers[item.effect, item.reason] += 1
+            if verdict.outcome is not Outcome.SAME or verdict.used_other_days_key:
+                self._take_note(walk, call, index, verdict)
 
     def finish(self, walks: Iterable[ChainWalk]) -> None:
         """Say what is about whole chains, or about all."""
@@ -144,6 +158,14 @@ class _Run:
         for obstacle, count in sorted(self.report.obstacles.items()):
             text = f"{count} decisions: {_OBSTACLE_TEXTS[obstacle]}"
             self.report.add(Finding(f"NOT_REPLAYABLE_{obstacle.value}", text, Severity.NOTE))
+
+    def _take_note(self, walk: ChainWalk, call: CallRecord, index: int, verdict: Verdict) -> None:
+        if verdict.used_other_days_key:
+            self._other_days_keys[walk.sidecar_id] += 1
+        if verdict.obstacle is not None:
+            self.report.obstacles[verdict.obstacle] += 1
+        if verdict.outcome is Outcome.DIFFERS:
+            self.report.add(_describe_difference(walk.sidecar_id, call, index, call.items[index], verdict))
 
     def _prepare(
         self, walk: ChainWalk, call: CallRecord, situation: Situation
@@ -184,7 +206,7 @@ class _Run:
             self.report.add(Finding(reason, whole, sidecar_id=walk.sidecar_id))
 
     def _check_permission(self, walk: ChainWalk, call: CallRecord, policy: Policy | None) -> None:
-        question = read_question(call.question)
+        question = read_question(call.question).question
         if not is_permission_plausible(question, policy):
             text = f"decision {_format_id(call.call_id)}: caller {question.caller} was let through, which the policy of then did not permit"
             self.report.add(Finding("CALLER_PERMISSION_DIFFERS", text, sidecar_id=walk.sidecar_id))

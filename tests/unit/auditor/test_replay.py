@@ -1,12 +1,15 @@
 """Replay: what a sidecar recorded is what the log says, and whatever differs is named."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from auditor.cli import app
 from auditor.folder import JOURNALS_DIRECTORY_NAME, REPLAY_KEYS_FILE_NAME, AuditFolder
+from auditor.keys import KEY_USE
 from auditor.replay.errors import LogNotReplayable, ReplayKeysMissing
 from auditor.replay.judge import Obstacle, Outcome
 from auditor.replay.report import ReplayReport
@@ -24,10 +27,11 @@ from consent.decision_record import (
 from consent.key_ring import KeyRing
 from consent.policy import parse_policy
 from consent.vocabulary.reason import Effect, Reason
+from hosting.key_files import create_key_file
 from journal.format import JournalMode
 from sidecar.check import Checker, Identifier
 from sidecar.journal.writer import FileJournal
-from tests.fakes.audit_material import JournalBuilder, write_folder
+from tests.fakes.audit_material import AUDITOR, JournalBuilder, write_folder
 from tests.fakes.cache_place import CachePlace
 from tests.fakes.journal_material import SealingKeys
 from tests.fakes.log_builder import ORIGIN
@@ -111,7 +115,7 @@ class Scene:
 
 
 def assert_clean(report: ReplayReport, decisions: int) -> None:
-    assert [finding.text for finding in report.findings if finding.severity == "finding"] == []
+    assert [finding.text for finding in report.findings.listed if finding.severity == "finding"] == []
     assert report.outcomes == {Outcome.SAME: decisions}
     assert report.decisions == decisions == sum(report.answers.values())
 
@@ -175,8 +179,10 @@ async def test_replay_of_an_unchanged_scene_finds_nothing_and_counts_every_decis
     assert_clean(report, len(items))
     assert report.log_size == scene.life.log.size
     assert report.sidecars == ["pod-1"]
-    assert sum(hour.same for hour in report.hours.values()) == len(items)
-    assert report.answers["DENY", "INVALID_REQUEST"] == sum(item.reason is Reason.INVALID_REQUEST for item in items)
+    assert sum(report.hours.values()) == len(items)
+    assert report.answers[Effect.DENY, Reason.INVALID_REQUEST] == sum(
+        item.reason is Reason.INVALID_REQUEST for item in items
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ async def test_replay_names_the_decision_whose_answer_was_changed(
     at = scene.find(lambda item: item.effect is Effect.DENY and item.deciding_seq > 3 and bool(item.pseudonyms))
     scene.change_item(at, **fields)
     report = scene.replay()
-    (found,) = report.findings
+    (found,) = report.findings.listed
     assert (found.reason, found.sidecar_id) == ("ANSWER_DIFFERS", "pod-1")
     call = parse_record(scene.kept.records[at])
     identifier = call.call_id.hex()
@@ -214,7 +220,7 @@ async def test_replay_names_a_changed_input_of_a_decision(scene: Scene) -> None:
         return call._replace(question=format_question(question))
 
     scene.change(at, ask_something_else)
-    assert [found.reason for found in scene.replay().findings] == ["ANSWER_DIFFERS"]
+    assert [found.reason for found in scene.replay().findings.listed] == ["ANSWER_DIFFERS"]
 
 
 async def test_replay_names_a_root_a_policy_version_and_a_log_that_never_were(scene: Scene) -> None:
@@ -223,7 +229,7 @@ async def test_replay_names_a_root_a_policy_version_and_a_log_that_never_were(sc
     scene.change_situation(80, origin="log.example.org/other")
     scene.change_situation(100, checkpoint_time_ms=None)
     report = scene.replay()
-    found = [finding.reason for finding in report.findings]
+    found = [finding.reason for finding in report.findings.listed]
     assert found == ["ROOT_DIFFERS", "POLICY_VERSION_DIFFERS", "OTHER_LOG", "CHECKPOINT_MISSING"]
     # What was answered is true all the same: it is judged by the log and not by what the record says of it.
     assert report.outcomes == {Outcome.SAME: len(scene.items())}
@@ -244,7 +250,7 @@ async def test_replay_names_a_caller_that_the_policy_does_not_let_through(scene:
 
     scene.change(refused, let_through)
     report = scene.replay()
-    assert "CALLER_PERMISSION_DIFFERS" in report.found
+    assert "CALLER_PERMISSION_DIFFERS" in report.reasons
 
 
 async def test_replay_of_records_beyond_the_log_or_on_a_smaller_log_says_so(scene: Scene) -> None:
@@ -252,7 +258,7 @@ async def test_replay_of_records_beyond_the_log_or_on_a_smaller_log_says_so(scen
     scene.change_situation(100, log_size=size - 5)
     scene.change_situation(len(scene.kept.records) - 1, log_size=scene.life.log.size + 1)
     report = scene.replay()
-    assert {finding.reason for finding in report.findings if finding.severity == "finding"} == {
+    assert {finding.reason for finding in report.findings.listed if finding.severity == "finding"} == {
         "SIZE_WENT_BACK",
         "RECORD_BEYOND_LOG",
     }
@@ -276,7 +282,7 @@ async def test_replay_merges_sidecars_that_were_at_different_sizes(tmp_path: Pat
     first.write(sidecar_id="pod-2", kept=kept)
     report = replay(first.open())
     assert_clean(report, len(first.items()) + 120)
-    assert {sidecar for sidecar, _ in report.hours} == {"pod-1", "pod-2"}
+    assert {sidecar for sidecar, *_ in report.hours} == {"pod-1", "pod-2"}
 
 
 async def test_replay_across_key_epochs_and_days_finds_everybody_again(tmp_path: Path) -> None:
@@ -312,7 +318,7 @@ async def test_replay_of_people_erased_since_is_no_difference_and_is_counted(tmp
     await scene.live(60)
     before = len(scene.items())
     report = scene.replay()
-    assert [finding for finding in report.findings if finding.severity == "finding"] == []
+    assert [finding for finding in report.findings.listed if finding.severity == "finding"] == []
     assert report.outcomes[Outcome.ERASED] > 5
     assert report.outcomes[Outcome.SAME] + report.outcomes[Outcome.ERASED] == before
 
@@ -331,7 +337,7 @@ async def test_replay_does_not_excuse_a_difference_by_the_erasure_of_somebody_el
     scene.change_item(at, effect=Effect.ALLOW, reason=Reason.GRANTED, deciding_seq=erased_seq)
     event = scene.life.erase("person-0")
     assert erased_seq in event.seqs
-    assert scene.replay().found["ANSWER_DIFFERS"] == 1
+    assert scene.replay().reasons["ANSWER_DIFFERS"] == 1
 
 
 async def test_replay_of_people_erased_in_a_later_key_epoch_is_told_apart_by_what_decided(tmp_path: Path) -> None:
@@ -343,7 +349,7 @@ async def test_replay_of_people_erased_in_a_later_key_epoch_is_told_apart_by_wha
     for name in scene.life.names:
         scene.life.erase(name)
     report = scene.replay()
-    assert [finding for finding in report.findings if finding.severity == "finding"] == []
+    assert [finding for finding in report.findings.listed if finding.severity == "finding"] == []
     assert report.outcomes[Outcome.ERASED] > 0
     assert report.obstacles[Obstacle.ERASED_IN_A_LATER_EPOCH] > 0
 
@@ -359,7 +365,7 @@ async def test_replay_under_a_bootstrap_policy_needs_the_policy(tmp_path: Path) 
     scene.write()
     report = replay(folder)
     assert report.obstacles == {Obstacle.BOOTSTRAP_POLICY: 30}
-    assert not report.has_findings
+    assert report.findings.is_clean
     assert_clean(replay(folder, {policy.version: policy}), 30)
 
 
@@ -391,7 +397,7 @@ async def test_replay_of_a_sidecar_that_got_no_newer_audit_key_tries_the_earlier
         await scene.life.ask(scene.checker, caller=CALLER)
     report = scene.replay()
     assert_clean(report, 40)
-    assert report.found["OTHER_DAYS_KEY"] == 1
+    assert report.reasons["OTHER_DAYS_KEY"] == 1
 
 
 async def test_replay_of_a_day_without_a_key_says_so_and_accuses_nobody(tmp_path: Path) -> None:
@@ -402,7 +408,7 @@ async def test_replay_of_a_day_without_a_key_says_so_and_accuses_nobody(tmp_path
     scene.write()
     report = replay(scene.open(scene.life.replay_ring([(FIRST_DAY - 3, b"\x05" * 32)])))
     assert report.obstacles[Obstacle.DAY_WITHOUT_KEY] > 30
-    assert not report.has_findings
+    assert report.findings.is_clean
 
 
 async def test_replay_of_an_allow_without_pseudonyms_is_not_called_the_same(scene: Scene) -> None:
@@ -419,7 +425,7 @@ async def test_replay_of_a_stranger_answered_as_somebody_known_differs(scene: Sc
     scene.kept.records.pop()
     await scene.checker.check(CALLER, scene.life.make_question(), [[Identifier("user", "stranger")]], call_id, NO_TRACE)
     scene.change_item(len(scene.kept.records) - 1, effect=Effect.ALLOW, reason=Reason.GRANTED, deciding_seq=4)
-    assert scene.replay().found["ANSWER_DIFFERS"] == 1
+    assert scene.replay().reasons["ANSWER_DIFFERS"] == 1
 
 
 async def test_replay_without_keys_or_with_another_log_cannot_be_made(scene: Scene) -> None:
@@ -439,8 +445,8 @@ async def test_replay_of_a_journal_without_its_keys_says_that_it_was_not_read(sc
     folder = scene.open()
     (folder.path / JOURNALS_DIRECTORY_NAME / "pod-1" / "segment-keys.json").unlink()
     report = replay(folder)
-    assert (report.decisions, report.unread, report.has_findings) == (0, 1, False)
-    assert [finding.reason for finding in report.findings] == ["SEGMENT_KEY_MISSING"]
+    assert (report.decisions, report.unread, report.findings.is_clean) == (0, 1, True)
+    assert [finding.reason for finding in report.findings.listed] == ["SEGMENT_KEY_MISSING"]
 
 
 async def test_replay_of_a_damaged_journal_judges_what_stands_before_the_damage(scene: Scene) -> None:
@@ -452,4 +458,75 @@ async def test_replay_of_a_damaged_journal_judges_what_stands_before_the_damage(
     report = replay(scene.open())
     assert 0 < report.decisions < len(scene.items())
     assert report.outcomes == {Outcome.SAME: report.decisions}
-    assert [finding.reason for finding in report.findings] == ["CORRUPT_JOURNAL"]
+    assert [finding.reason for finding in report.findings.listed] == ["CORRUPT_JOURNAL"]
+
+
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        app(["replay", *arguments], prog_name="consentry-auditor")
+    said = capsys.readouterr()
+    return int(caught.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "auditor.key"
+    create_key_file(path, AUDITOR.private_key.private_bytes_raw() + bytes(32), use=KEY_USE)
+    return path
+
+
+async def test_replay_command_ends_with_0_1_or_2_and_says_why(
+    scene: Scene, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = scene.find(lambda item: item.reason is Reason.OPT_OUT)
+    scene.write()
+    scene.open()
+    options = ("--folder", str(scene.folder), "--key", str(key_file))
+    code, said, _ = run_command(capsys, *options, "--json")
+    described = json.loads(said)
+    assert (code, described["same"], described["differs"]) == (0, len(scene.items()), 0)
+    code, said, _ = run_command(capsys, *options, "--csv")
+    assert code == 0
+    assert said.startswith("sidecar_id,hour_ms,same,differs,erased,not_replayable\npod-1,")
+    scene.change_item(at, deciding_seq=1)
+    scene.write(sidecar_id="pod-2")
+    code, said, _ = run_command(capsys, *options)
+    assert code == 1
+    assert "ANSWER_DIFFERS" in said
+    (scene.folder / REPLAY_KEYS_FILE_NAME).unlink()
+    code, _, complaint = run_command(capsys, *options)
+    assert code == 2
+    assert "REPLAY_KEYS_MISSING" in complaint
+
+
+@pytest.mark.long(seconds=60)
+async def test_replay_of_100_000_random_decisions_finds_no_difference_and_then_the_planted_one(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, seed=41, people=3000)
+    life = scene.life
+    life.begin()
+    life.log.append(*(life.make_event() for _ in range(3000)))
+    others = [(MemoryCache(life.log), MemoryJournal()) for _ in range(2)]
+    checkers = [scene.make_checker(cache, kept) for cache, kept in others]
+    for cache in (scene.cache, *(cache for cache, _ in others)):
+        cache.follow()
+    for step in range(1000):
+        life.clock.advance(life.random.choice((100, 30_000, 300_000)))
+        life.log.now_ms = life.clock.now_ms()
+        life.log.append(life.policy_event() if step % 100 == 50 else life.make_event())
+        if step % 300 == 299:
+            life.log.append(life.log.next_epoch())
+        scene.follow()
+        others[step % 2][0].follow()
+        for checker in (scene.checker, *checkers):
+            for _ in range(17):
+                await life.ask(checker, items=2)
+    planted = scene.find(lambda item: item.reason is Reason.OPT_OUT_PARENT)
+    scene.write()
+    for number, (_, kept) in enumerate(others):
+        scene.write(sidecar_id=f"pod-{number + 2}", kept=kept)
+    folder = scene.open()
+    report = replay(folder)
+    assert_clean(report, 102_000)
+    scene.change_item(planted, effect=Effect.ALLOW, reason=Reason.GRANTED)
+    scene.write()
+    assert replay(folder).reasons == {"ANSWER_DIFFERS": 1}
