@@ -52,7 +52,7 @@ class World:
                     self.life.log.append(self.life.log.next_epoch())
                 case "policy":
                     self.life.publish_policy()
-                case "day":
+                case str():
                     self.life.clock.advance(86_400_000)
                 case tuple():
                     await self.ask(*step)
