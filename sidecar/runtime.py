@@ -14,6 +14,7 @@ import grpc
 
 from consent.eventlog.trust import Trust
 from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.bootstrap_policy import load_bootstrap_policy
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
@@ -23,7 +24,6 @@ from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
 from hosting.tls import reloading_server_credentials
 from hosting.trust_files import load_trust
-from sidecar.bootstrap import load_bootstrap_policy
 from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail

@@ -2,6 +2,8 @@
 
 import typer
 
+from auditor.cli.replay import replay_decisions
+
 app = typer.Typer(
     name="consentry-auditor",
     help="Verifies event log and decision journals without trusting whoever runs them, explains decisions, and makes evidence.",
@@ -11,6 +13,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+app.command("replay")(replay_decisions)
 
 
 @app.callback()
