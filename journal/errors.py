@@ -51,3 +51,9 @@ class InvalidSegmentKey(JournalError):
     """A segment's key cannot be sealed to, or opened by, this auditor. Expected after a mix-up of auditors or files."""
 
     reason = "INVALID_SEGMENT_KEY"
+
+
+class MalformedStart(JournalError):
+    """What a process noted about itself is not of the known form. Expected of journals that a later version wrote."""
+
+    reason = "MALFORMED_START"
