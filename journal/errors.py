@@ -57,3 +57,9 @@ class MalformedAuditorKey(JournalError):
     """A file is not an auditor's public key as `consentry-auditor keys create` writes it. Expected after a mix-up of files."""
 
     reason = "MALFORMED_AUDITOR_KEY"
+
+
+class MalformedStart(JournalError):
+    """What a process noted about itself is not of the known form. Expected of journals that a later version wrote."""
+
+    reason = "MALFORMED_START"

@@ -238,6 +238,10 @@ class Checker:
         version = held.policy.version if held.policy is not None else 0
         return Answer(call_id, decisions, held.head.size, version, age or 0)
 
+    def count_answered(self, decisions: int) -> None:
+        """Count decisions that are handed back; an audit compares them with those that are recorded."""
+        self._journal.count_answered(decisions)
+
     def _take_held(self) -> _Held:
         cache, now_ms = self._cache, self._clock.now_ms()
         head = cache.head

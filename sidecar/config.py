@@ -11,6 +11,8 @@ from hosting.settings import SettingsModel
 from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
 from journal.format import JournalMode
 from sidecar.check import Caller, Detail
+from sidecar.journal.durability import Durability
+from sidecar.journal.heads import HEAD_SECONDS, IDLE_HEAD_SECONDS, SEGMENT_MAX_SECONDS
 from sidecar.journal.writer import OnUnavailable
 from sidecar.key_providers.settings import AwsKmsSettings, VaultTransitSettings
 
@@ -98,19 +100,41 @@ class JournalSettings(SettingsModel):
     directory: Path = Field(description="Directory of the journal; on a volume that outlives the process.")
     mode: JournalMode = Field(
         default=JournalMode.GROUP,
-        description="`group`: written before the answer, fsync within 50 ms. `sync`: fsync before the answer. `async`: weaker than both.",
+        description="`group`: written before the answer, fsync within 50 ms. `sync`: fsync before the answer. `async`: weaker than both, "
+        "and in effect only where the policy permits it.",
     )
     on_unavailable: OnUnavailable = Field(
         default=OnUnavailable.DENY,
-        description="What happens to checks while the record cannot be kept; `deny`: no record, no answer.",
+        description="What happens to checks while the record cannot be kept; `deny`: no record, no answer. `allow_and_count` is in "
+        "effect only where the policy permits it.",
     )
     segment_max_bytes: int = Field(
         default=64 * 1024 * 1024, ge=4096, description="A new segment begins from this size on, bytes."
+    )
+    segment_max_seconds: float = Field(
+        default=SEGMENT_MAX_SECONDS, ge=1, description="A new segment begins after this time at the latest, seconds."
+    )
+    head_seconds: float = Field(
+        default=HEAD_SECONDS,
+        ge=0.05,
+        le=60,
+        description="A signed head of the record is made at least this often while there is traffic, seconds.",
+    )
+    idle_head_seconds: float = Field(
+        default=IDLE_HEAD_SECONDS,
+        ge=0.05,
+        le=300,
+        description="The same while there is none; the feed's alarm about a silent sidecar counts on it, seconds.",
     )
     ship: bool = Field(
         default=True,
         description="Export the record as spans over OTLP (`OTEL_*` variables say where); it is kept either way.",
     )
+
+    @property
+    def durability(self) -> Durability:
+        """What is asked for."""
+        return Durability(self.mode, self.on_unavailable)
 
 
 class CallerSettings(SettingsModel):

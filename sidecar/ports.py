@@ -267,6 +267,10 @@ class Journal(Protocol):
         """
         ...
 
+    def count_answered(self, decisions: int) -> None:
+        """Count decisions that are handed back to a caller; only to be called on the event loop."""
+        ...
+
     @property
     def backlog_records(self) -> int:
         """Decisions that were recorded and not yet shipped."""

@@ -5,15 +5,17 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import grpc
 
+from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.trust import Trust
-from hosting.addresses import Address, UnixAddress, parse_address
+from consent.policy import Policy
+from hosting.addresses import Address, UnixAddress, format_address, parse_address
 from hosting.bootstrap_policy import load_bootstrap_policy
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
@@ -24,6 +26,7 @@ from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
 from hosting.tls import reloading_server_credentials
 from hosting.trust_files import load_trust
+from journal.start import StartNote
 from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail
@@ -32,9 +35,14 @@ from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.applied_notes import AppliedNotes
+from sidecar.journal.durability import follow_policy, permit, report
+from sidecar.journal.head_outbox import LOGGED_FILE_NAME, HeadOutbox
+from sidecar.journal.heads import ChainPlan
+from sidecar.journal.recovery import ChainRecovery
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import KeyProvider, SidecarStatus
+from sidecar.start_note import make_start_note
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.follower import Follower, FollowerIdentity
@@ -61,6 +69,7 @@ class RunningSidecar:
 
     Attributes:
         cache: What is held.
+        bootstrap_policy: In force before the first snapshot, None for none.
         follower: Keeps it up with the feed.
         journal: The record.
         addresses: Where it listens, in the order of the settings, the administration last.
@@ -75,6 +84,7 @@ class RunningSidecar:
     trust: Trust
     clock: Clock
     boot_id: str
+    bootstrap_policy: Policy | None
 
     def report(self) -> SidecarStatus:
         """What the sidecar says of itself."""
@@ -90,12 +100,17 @@ class RunningSidecar:
             last_error_reason=self.follower.last_error_reason,
             subject_count=cache.subject_count,
             journal_backlog_records=self.journal.backlog_records,
-            journal_mode=self.settings.journal.mode,
+            journal_mode=self.journal.mode,
             version=VERSION,
             is_enrolled=self.follower.enrolment.is_enrolled,
             key_id=self.follower.enrolment.key.key_id,
             unconfirmed_receipts=len(cache.unconfirmed),
         )
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force."""
+        return _policy_in_force(self.cache, self.bootstrap_policy)
 
     def is_ready(self) -> bool:
         """Whether verified data within the hard limit is held, with the keys and the policy that a check needs."""
@@ -136,36 +151,35 @@ async def running_sidecar(
         stack.push_async_callback(cache.close)
         if (seen := cache.head.checkpoint) is not None:
             await cache.save_checkpoint(replace(cache.head, checkpoint=anchor(seen, clock, boot_id)))
-        journal = _open_journal(settings, keys, clock)
-        stack.callback(journal.close)
+        certificate, listeners = _load_certificate(settings.feed.tls, clock), _make_listeners(settings, clock)
+        own = {"feed": certificate} | {format_address(item.address): item.certificate for item in listeners}
+        certificates = {use: known for use, known in own.items() if known is not None}
+        plan = _plan_chain(settings, cache, trust, make_start_note(settings, certificates, VERSION, clock))
+        policy = _policy_in_force(cache, bootstrap_policy)
+        journal = stack.enter_context(_open_journal(settings, keys, clock, plan, policy))
         # 3. What follows the feed.
-        certificate = _load_certificate(settings.feed.tls, clock)
         feed = GrpcFeed(settings.feed.address, certificate, settings.sidecar_id, VERSION)
         stack.push_async_callback(feed.close)
         trusted = TrustedLog(trust, cache.head)
         follower = _make_follower(settings, feed, cache, trusted, clock, boot_id, wake)
         follower.note_applied = AppliedNotes(journal, clock, trust.origin).note
-        running = RunningSidecar(cache, follower, journal, [], settings, trust, clock, boot_id)
+        running = RunningSidecar(cache, follower, journal, [], settings, trust, clock, boot_id, bootstrap_policy)
         # 4. What answers.
         checker, health = Checker(cache, journal, clock, boot_id, trust.origin, bootstrap_policy), Health()
         await health.set_ready(is_ready=running.is_ready())
         # Leases are given back after every server has stopped.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
-        listeners = _make_listeners(settings, clock)
         for listener in listeners:
             callers = CallerDirectory(listener.callers)
             service = DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
             running.addresses.append(await _serve(leases, settings, listener, service, health, servers))
         # 5. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        certificates = [
-            known for known in (certificate, *(item.certificate for item in listeners)) if known is not None
-        ]
         started = [
             tasks.create_task(follower.run()),
             tasks.create_task(_watch_readiness(running, health, wake)),
-            tasks.create_task(watch_certificates(certificates)),
+            tasks.create_task(watch_certificates(list(certificates.values()))),
         ]
         try:
             yield running
@@ -199,17 +213,43 @@ async def _open_cache(settings: SidecarSettings, keys: KeyProvider, trust: Trust
     )
 
 
-def _open_journal(settings: SidecarSettings, keys: KeyProvider, clock: Clock) -> FileJournal:
+def _policy_in_force(cache: EncryptedCache, bootstrap_policy: Policy | None) -> Policy | None:
+    return cache.policy if cache.head.checkpoint is not None else bootstrap_policy
+
+
+def _plan_chain(settings: SidecarSettings, cache: EncryptedCache, trust: Trust, start: StartNote) -> ChainPlan:
     journal = settings.journal
-    return FileJournal.open(
-        journal.directory,
+    return ChainPlan(
+        key=generate_signing_key(settings.sidecar_id, KeyKind.SIDECAR, cache.signing_seed),
+        origin=trust.origin,
+        outbox=HeadOutbox(journal.directory / LOGGED_FILE_NAME),
+        head_seconds=journal.head_seconds,
+        idle_head_seconds=journal.idle_head_seconds,
+        segment_max_seconds=journal.segment_max_seconds,
+        start=start,
+    )
+
+
+@contextmanager
+def _open_journal(
+    settings: SidecarSettings, keys: KeyProvider, clock: Clock, plan: ChainPlan, policy: Policy | None
+) -> Iterator[FileJournal]:
+    """This process's chain, and in the background what earlier ones have left."""
+    asked, directory = settings.journal.durability, settings.journal.directory
+    in_effect = permit(asked, policy)
+    report(asked, in_effect)
+    journal = FileJournal.open(
+        directory,
         keys,
         settings.sidecar_id,
-        journal.mode,
+        in_effect.mode,
         clock,
-        segment_max_bytes=journal.segment_max_bytes,
-        on_unavailable=journal.on_unavailable,
+        segment_max_bytes=settings.journal.segment_max_bytes,
+        on_unavailable=in_effect.on_unavailable,
+        plan=plan,
     )
+    with contextlib.closing(journal), ChainRecovery(directory, keys, journal, plan, clock):
+        yield journal
 
 
 def _make_follower(
@@ -291,6 +331,7 @@ async def _watch_readiness(running: RunningSidecar, health: Health, wake: asynci
     was_ready: bool | None = None
     while True:
         wake.clear()
+        follow_policy(running.journal, running.settings.journal.durability, running.policy)
         is_ready = running.is_ready()
         if is_ready != was_ready:
             fields = {"log_size": running.cache.head.size, "sync_state": running.follower.state.value}

@@ -4,6 +4,7 @@ docs/policy.md describes the file.
 """
 
 from consent.policy.changes import PolicyChange, describe_changes
+from consent.policy.checks import WEAKER_JOURNAL_MODES
 from consent.policy.document import MAX_DOCUMENT_BYTES, format_policy, parse_policy
 from consent.policy.errors import (
     CyclicPolicy,
@@ -30,6 +31,7 @@ __all__ = [
     "EVERY_PURPOSE",
     "MANDATORY_BASES",
     "MAX_DOCUMENT_BYTES",
+    "WEAKER_JOURNAL_MODES",
     "CyclicPolicy",
     "DuplicateKey",
     "DuplicatePurpose",

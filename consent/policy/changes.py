@@ -47,6 +47,7 @@ def describe_changes(old: Policy, new: Policy) -> list[PolicyChange]:
         *_compare_purposes(old, new),
         *_compare_regimes(old, new),
         *_compare_callers(old, new),
+        *_compare_journal_modes(old, new),
     ]
 
 
@@ -160,3 +161,11 @@ def _compare_callers(old: Policy, new: Policy) -> Iterator[PolicyChange]:
                 f"may ask for {', '.join(sorted(after)) or 'nothing'}",
                 relaxing=bool(old.callers) and gains,
             )
+
+
+def _compare_journal_modes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
+    # Turns no DENY into an ALLOW, but lets an ALLOW leave whose record can be lost.
+    for mode in sorted(old.journal_modes_permitted - new.journal_modes_permitted):
+        yield _change(("journal_modes_permitted",), f"{mode} removed", relaxing=False)
+    for mode in sorted(new.journal_modes_permitted - old.journal_modes_permitted):
+        yield _change(("journal_modes_permitted",), f"{mode} added", relaxing=True)

@@ -29,6 +29,8 @@ MAX_CALLER_CHARACTERS = 500
 MAX_TITLE_CHARACTERS = 200
 MAX_DESCRIPTION_CHARACTERS = 4_000
 MAX_STALE_GRACE_SECONDS = 366 * 86_400
+WEAKER_JOURNAL_MODES = ("allow_and_count", "async")
+"""What a sidecar's settings may ask for and only the policy can permit: both let an answer leave whose record can be lost."""
 
 _JURISDICTION = re.compile(r"[A-Z0-9]{1,16}(-[A-Z0-9]{1,16}){0,3}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}")
@@ -187,3 +189,13 @@ def verify_categories(categories: Iterable[str], path: DocumentPath) -> None:
     """Refuses categories without a proper name."""
     for category in sorted(categories):
         verify_name(category, path)
+
+
+def verify_journal_modes(modes: Iterable[str], path: DocumentPath) -> None:
+    """Refuses what is none of `WEAKER_JOURNAL_MODES`."""
+    for mode in sorted(modes):
+        if mode not in WEAKER_JOURNAL_MODES:
+            raise InvalidValue(
+                f"is {quote(mode)}, must be one of {', '.join(WEAKER_JOURNAL_MODES)}{suggest(mode, WEAKER_JOURNAL_MODES)}",
+                path=path,
+            )

@@ -26,7 +26,10 @@ _POLICY_NUMBERS: dict[str, int] = {
     for field in fields(Policy)
     if field.name.endswith("_seconds") and field.default is not MISSING
 }
-_POLICY_KEYS = ("version", "replaces_version", *_POLICY_NUMBERS, "special_categories", "purposes", "regimes", "callers")
+_POLICY_KEYS = (
+    *("version", "replaces_version", *_POLICY_NUMBERS, "special_categories", "purposes", "regimes", "callers"),
+    "journal_modes_permitted",
+)
 
 _Regimes = dict[tuple[str, str], Regime]
 _RegimeSources = dict[tuple[str, str], DocumentPath]
@@ -59,6 +62,7 @@ def policy_from_mapping(mapping: object) -> Policy:
             special_categories=frozenset(document.names("special_categories")),
             regimes=regimes,
             callers={caller: frozenset(callers.names(caller)) for caller in callers.key_names()},
+            journal_modes_permitted=frozenset(document.names("journal_modes_permitted")),
             **numbers,
         )
     except PolicyError as error:
@@ -77,6 +81,7 @@ def policy_to_mapping(policy: Policy) -> dict[str, object]:
             for (purpose, jurisdiction), regime in sorted(policy.regimes.items())
         ],
         "callers": {caller: sorted(allowed) for caller, allowed in sorted(policy.callers.items())},
+        "journal_modes_permitted": sorted(policy.journal_modes_permitted),
     }
     return mapping | {key: value for key, value in optional.items() if value}
 

@@ -10,6 +10,7 @@ from consent.policy.checks import (
     MAX_VERSION,
     verify_callers,
     verify_categories,
+    verify_journal_modes,
     verify_purpose,
     verify_range,
     verify_regimes,
@@ -34,6 +35,7 @@ class Policy:
         soft_stale_seconds: Age of the newest checkpoint above which unknown subjects are denied under `opt_out`.
         clock_skew_seconds: How far apart honest clocks may be.
         reuse_window_seconds: How long a caller may reuse an answer.
+        journal_modes_permitted: Which of `WEAKER_JOURNAL_MODES` a sidecar may keep its decision record in.
         version_seqs: Seq of the event that published each version, where the log is known; not part of the document.
 
     Raises:
@@ -49,6 +51,7 @@ class Policy:
     soft_stale_seconds: int = 60
     clock_skew_seconds: int = 300
     reuse_window_seconds: int = 0
+    journal_modes_permitted: frozenset[str] = frozenset()
     version_seqs: Mapping[int, int] = field(init=False, repr=False, compare=False)
     _active: dict[str, Purpose] = field(init=False, repr=False, compare=False)
     _graph: PurposeGraph = field(init=False, repr=False, compare=False)
@@ -132,6 +135,7 @@ def _verify(policy: Policy) -> None:
     verify_range(policy.clock_skew_seconds, ("clock_skew_seconds",), least=0, most=3_600)
     verify_range(policy.reuse_window_seconds, ("reuse_window_seconds",), least=0, most=3_600)
     verify_categories(policy.special_categories, ("special_categories",))
+    verify_journal_modes(policy.journal_modes_permitted, ("journal_modes_permitted",))
     # 3. Purposes, before what refers to them; the graph comes last because it needs every parent to exist.
     if len(policy.purposes) > MAX_PURPOSES:
         raise PolicyTooLarge(

@@ -84,7 +84,9 @@ class DecisionService:
         caller = self._callers.identify(context, "Check")
         request = codec.decode(decision_pb2.CheckRequest, request_bytes)
         answer = await self._answer(request, caller, context)
-        return codec.write_check(answer, caller).SerializeToString()
+        response_bytes = codec.write_check(answer, caller).SerializeToString()
+        self._checker.count_answered(1)
+        return response_bytes
 
     async def _answer(
         self,
@@ -104,7 +106,10 @@ class DecisionService:
         """Many subjects."""
         caller = self._callers.identify(context, "CheckBatch")
         batch = codec.decode(decision_pb2.CheckBatchRequest, request_bytes)
-        return (await self._answer_batch(batch, caller, context)).SerializeToString()
+        response = await self._answer_batch(batch, caller, context)
+        response_bytes = response.SerializeToString()
+        self._checker.count_answered(len(response.effects))
+        return response_bytes
 
     async def _answer_batch(
         self, batch: decision_pb2.CheckBatchRequest, caller: Caller, context: Context
@@ -131,7 +136,9 @@ class DecisionService:
                 response.batch.CopyFrom(await self._answer_batch(request.batch, caller, context))
             except (InvalidArgument, JournalUnavailable) as error:
                 response.error_reason, response.error_message = error.reason, str(error)
-            yield response.SerializeToString()
+            response_bytes = response.SerializeToString()
+            self._checker.count_answered(len(response.batch.effects))
+            yield response_bytes
 
     async def Explain(self, request_bytes: bytes, context: Context) -> bytes:
         """One subject, with the rules tried and the proof of the deciding event."""
@@ -142,7 +149,9 @@ class DecisionService:
         check = codec.write_check(answer, caller)
         head = self._cache.head
         proof = await self._fetch_proof(check.deciding_seq, head) if check.deciding_seq else None
-        return codec.write_explanation(check, rules, proof, head).SerializeToString()
+        response_bytes = codec.write_explanation(check, rules, proof, head).SerializeToString()
+        self._checker.count_answered(1)
+        return response_bytes
 
     async def _fetch_proof(self, seq: int, head: LogHead) -> EntryProof | None:
         """The proof, verified against the log held; None where the feed is away or proves nothing."""

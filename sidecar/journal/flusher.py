@@ -11,10 +11,14 @@ class Flusher:
         flush: Called in a thread of its own, never twice at a time. It must not raise.
         gather_seconds: How long after a request it waits for more.
         name: Of the thread.
+        tick_seconds: After which time without a request it runs `flush` all the same; None for never.
     """
 
-    def __init__(self, flush: Callable[[], None], gather_seconds: float, name: str) -> None:
+    def __init__(
+        self, flush: Callable[[], None], gather_seconds: float, name: str, tick_seconds: float | None = None
+    ) -> None:
         self._flush = flush
+        self._tick_seconds = tick_seconds
         self._gather_seconds = gather_seconds
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -52,8 +56,8 @@ class Flusher:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
-            self._stopping.wait(self._gather_seconds)
+            if self._wake.wait(self._tick_seconds):
+                self._stopping.wait(self._gather_seconds)
             # Cleared before the flush: a request that still sees True was written before the flush and is part of it.
             self._wake.clear()
             self._is_requested = False

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -113,6 +114,20 @@ class SegmentFile:
         """Close the file."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
+
+
+def sync_segments(retired: Sequence[SegmentFile], current: SegmentFile | None) -> OSError | None:
+    """Put segments on the disk, and close those that are done with. What went wrong last, None where nothing did."""
+    failure = None
+    for segment in (*retired, *((current,) if current else ())):
+        try:
+            if not segment.is_sync_failed:
+                segment.sync()
+        except OSError as error:
+            failure = error
+        if segment is not current:
+            segment.close()
+    return failure
 
 
 def write_whole(descriptor: int, content: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from consent.event import PolicyEvent
 from consent.eventlog.acknowledgement import sign_ack
+from consent.eventlog.journal_head import HeadKind
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.key_ring import KeyRing
 from consent.policy import format_policy
@@ -22,12 +23,14 @@ from sidecar.cache.cache_file import CACHE_FILE_NAME
 from sidecar.cache.key_file import KEY_USE, FileKeyProvider, load_key_files
 from sidecar.cache.store import CHECKPOINT_INTERVAL_MS, EncryptedCache
 from sidecar.errors import CacheWriteFailed, SidecarError
+from sidecar.journal.head_outbox import LOGGED_FILE_NAME, HeadOutbox
 from sidecar.journal.position import Position, load_positions, save_positions
 from sidecar.journal.writer import FileJournal
 from sidecar.ports import OutboxChange, VerifiedBatch
 from tests.fakes.cache_place import IDENTITY, assert_holds
 from tests.fakes.clock import FakeClock
 from tests.fakes.histories import POLICY
+from tests.fakes.journal_chains import make_plan, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths
 from tests.fakes.log_builder import LogBuilder
 from tests.fakes.write_fault_table import Fault, Life, rows, suffer, verify_complete
@@ -39,6 +42,7 @@ RING = KeyRing((bytes(32),), ())
 SEGMENT_MAX_BYTES = 1_500
 RECORDS = 8
 RETRY_AFTER_MS = 100
+HEAD_PERIOD_MS = 10_000
 POSITIONS = {bytes(16): Position(segment=1, offset=2, frame=3, chain_hash=bytes(32), decisions=4)}
 
 
@@ -203,13 +207,13 @@ class CacheLife:
 
 
 class JournalLife:
-    """A journal's files over several segments, and the shipper's position.
+    """A journal's files over several segments with their heads, how far those are logged, and the shipper's position.
 
     Args:
         root: A folder of the test's own.
     """
 
-    STEPS = ("open", "append", "close", "save_positions", "save_positions_again")
+    STEPS = ("open", "append", "confirm_heads", "close", "save_positions", "save_positions_again")
     ERRORS = (SidecarError, OSError)
 
     def __init__(self, root: Path) -> None:
@@ -218,6 +222,7 @@ class JournalLife:
         self._positions_path.parent.mkdir()
         self._clock = FakeClock()
         self._journal: FileJournal | None = None
+        self._outbox = HeadOutbox(self._directory / LOGGED_FILE_NAME)
         self._confirmed: list[int] = []
 
     async def open(self) -> None:
@@ -228,7 +233,7 @@ class JournalLife:
             JournalMode.SYNC,
             self._clock,
             segment_max_bytes=SEGMENT_MAX_BYTES,
-            position_path=self._positions_path,
+            plan=make_plan(self._directory, outbox=self._outbox),
         )
 
     async def append(self) -> None:
@@ -239,7 +244,15 @@ class JournalLife:
             number = len(self._confirmed)
             await self._journal.append(make_record(number), 1)
             self._confirmed.append(number)
+        if not self._journal.is_writable:
+            # A segment that is nearly full is ended in the background; where that fails, the next head finds a disk that works.
+            self._clock.advance(HEAD_PERIOD_MS)
+            self._journal.flush()
         assert self._journal.is_writable
+
+    async def confirm_heads(self) -> None:
+        """Where it fails, heads are sent twice, and nothing else happens."""
+        self._outbox.confirm(self._outbox.pending(2))
 
     async def close(self) -> None:
         await self.end()
@@ -271,6 +284,12 @@ class JournalLife:
         assert len(self._confirmed) == RECORDS
         assert len(segment_paths(self._directory)) > 1
         assert load_positions(self._positions_path) == POSITIONS
+        assert self._journal is not None
+        heads = verify_heads(self._directory, SealingKeys())[self._journal.chain_id]
+        assert {head.kind for head in heads} >= {HeadKind.PERIODIC, HeadKind.SEGMENT_END}
+        assert heads[-1].decisions >= RECORDS or heads[-1].kind != HeadKind.FINAL
+        logged = HeadOutbox(self._directory / LOGGED_FILE_NAME).logged(self._journal.chain_id)
+        assert logged is None or heads[logged.number].segment == logged.segment
 
 
 @asynccontextmanager
@@ -475,23 +494,36 @@ JOURNAL: dict[str, dict[str, int]] = {
     "open": {
         "mkdir journal": 1,
         "chmod journal": 1,
+        "open *.lock": 1,
+        "ftruncate *.lock": 1,
+        "write *.lock": 1,
         "open *-*.tmp": 1,
         "write *-*.tmp": 1,
         "posix_fallocate *-*.tmp": 1,
         "ftruncate *-*.tmp": 1,
         "fsync *-*.tmp": 1,
         "rename *-*.tmp": 1,
-        "fsync *-*.journal": 1,
+        "fsync *-*.journal": 2,
         "fsync journal": 1,
+        "write *-*.journal": 1,
     },
     "append": {
-        "write *-*.journal": 8,
-        "fsync *-*.journal": 9,
-        "open *-*.tmp": 1,
-        "write *-*.tmp": 1,
-        "rename *-*.tmp": 1,
+        "write *-*.journal": 11,
+        "fsync *-*.journal": 11,
+        "open *-*.tmp": 3,
+        "write *-*.tmp": 3,
+        "rename *-*.tmp": 3,
+        "fsync journal": 3,
+    },
+    "confirm_heads": {
+        "open .logged-heads.json.*.tmp": 1,
+        "fchmod .logged-heads.json.*.tmp": 1,
+        "write .logged-heads.json.*.tmp": 1,
+        "fsync .logged-heads.json.*.tmp": 1,
+        "replace .logged-heads.json.*.tmp": 1,
         "fsync journal": 1,
     },
+    "close": {"write *-*.journal": 1, "fsync *-*.journal": 1, "unlink *.lock": 1},
     "save_positions": {
         "open .shipped.json.*.tmp": 1,
         "fchmod .shipped.json.*.tmp": 1,

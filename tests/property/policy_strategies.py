@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from consent.policy import (
+    WEAKER_JOURNAL_MODES,
     FormerParent,
     LegalBasis,
     Policy,
@@ -99,6 +100,7 @@ def policies(draw: st.DrawFn) -> Policy:
         soft_stale_seconds=draw(st.sampled_from([0, 60, 61])),
         clock_skew_seconds=draw(st.sampled_from([299, 300, 301])),
         reuse_window_seconds=draw(st.integers(0, 3)),
+        journal_modes_permitted=draw(st.frozensets(st.sampled_from(WEAKER_JOURNAL_MODES))),
     )
 
 
@@ -120,6 +122,7 @@ def followers(draw: st.DrawFn, old: Policy) -> Policy:
         "soft_stale_seconds": st.sampled_from([59, 60, 62]),
         "clock_skew_seconds": st.sampled_from([298, 300, 302]),
         "reuse_window_seconds": st.integers(0, 3),
+        "journal_modes_permitted": st.frozensets(st.sampled_from(WEAKER_JOURNAL_MODES)),
     }
     chosen = draw(st.lists(st.sampled_from(list(changes)), max_size=2, unique=True))
     drawn = {key: draw(changes[key]) for key in chosen}

@@ -67,6 +67,7 @@ def test_changes_without_a_relaxing_one_leave_everything_as_strict(pair: tuple[P
     assert new.soft_stale_seconds <= old.soft_stale_seconds
     assert new.clock_skew_seconds >= old.clock_skew_seconds
     assert new.reuse_window_seconds <= old.reuse_window_seconds
+    assert new.journal_modes_permitted <= old.journal_modes_permitted
     for name in new.purposes:
         after, before = new.find_purpose(name), old.find_purpose(name)
         if after is not None:

@@ -23,6 +23,7 @@ KEYS = st.sampled_from(
         *("version", "replaces_version", "purposes", "regimes", "callers", "special_categories", "soft_stale_seconds"),
         *("parents", "former_parents", "name", "dropped_in_version", "legal_basis", "gpc", "min_proof", "texts", "en"),
         *("title", "description", "purpose", "jurisdiction", "regime", "data_categories", "marketing"),
+        *("journal_modes_permitted", "async"),
     ]
 )
 VALUES = st.recursive(

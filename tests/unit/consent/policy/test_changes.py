@@ -75,6 +75,7 @@ def test_describe_changes_of_a_purpose_says_what_and_whether_it_relaxes(
         ({}, {"clock_skew_seconds": 100}, "clock_skew_seconds: 300 -> 100", True, False),
         ({}, {"reuse_window_seconds": 5}, "reuse_window_seconds: 0 -> 5", True, False),
         ({"special_categories": ["health"]}, {}, "special_categories: health removed", True, False),
+        ({}, {"journal_modes_permitted": ["async"]}, "journal_modes_permitted: async added", True, False),
         (
             {"purposes": {"a": {}}},
             {"purposes": {"a": {}, "b": {"legal_basis": "li"}}},

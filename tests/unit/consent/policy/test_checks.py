@@ -114,6 +114,7 @@ def test_text_with_soft_hyphen_joiner_and_line_break_is_accepted() -> None:
         ({"reuse_window_seconds": 3601}, InvalidValue, "reuse_window_seconds"),
         ({"special_categories": ["health", "health"]}, InvalidValue, "special_categories[1]"),
         ({"special_categories": "health"}, InvalidValue, "special_categories"),
+        ({"journal_modes_permitted": ["async", "sync"]}, InvalidValue, "journal_modes_permitted"),
         ({"purpose": {}}, UnknownKey, "purpose"),
         ({"regimes": {}}, InvalidValue, "regimes"),
         ({"regimes": [make_regime("*", "US", "optout")]}, InvalidValue, "regimes[0].regime"),

@@ -55,6 +55,7 @@ FULL = Policy(
     soft_stale_seconds=61,
     clock_skew_seconds=299,
     reuse_window_seconds=1,
+    journal_modes_permitted=frozenset({"async", "allow_and_count"}),
 )
 
 
@@ -80,6 +81,7 @@ def test_format_policy_writes_every_field_of_the_shape() -> None:
         "clock_skew_seconds": 299,
         "reuse_window_seconds": 1,
         "special_categories": ["biometric", "health"],
+        "journal_modes_permitted": ["allow_and_count", "async"],
         "regimes": [
             {"purpose": "*", "jurisdiction": "US", "regime": "opt_out"},
             {"purpose": "a", "jurisdiction": "EU", "regime": "prohibited"},
