@@ -85,11 +85,13 @@ def seal_key_ring(ring: KeyRing, recipient_public_key: bytes, *, tenant: str, si
     Raises:
         InvalidKeyRing: The public key is not one.
     """
+    ring_bytes = format_key_ring(ring)
     try:
         public_key = X25519PublicKey.from_public_bytes(recipient_public_key)
+        # A point of low order is found out only here.
+        return _SUITE.encrypt(ring_bytes, public_key, _info(tenant, sidecar_id))
     except ValueError:
         raise InvalidKeyRing("recipient_public_key must be an X25519 public key of 32 bytes") from None
-    return _SUITE.encrypt(format_key_ring(ring), public_key, _info(tenant, sidecar_id))
 
 
 def open_key_ring(sealed: bytes, private_key: X25519PrivateKey, *, tenant: str, sidecar_id: str) -> KeyRing:

@@ -32,9 +32,10 @@ def seal_segment_key(
     """
     try:
         public_key = X25519PublicKey.from_public_bytes(recipient_public_key)
+        # A point of low order is found out only here.
+        return _SUITE.encrypt(bytes(data_key), public_key, _info(recipient_name, sidecar_id, chain_id, number))
     except ValueError:
         raise InvalidSegmentKey("recipient_public_key must be an X25519 public key of 32 bytes") from None
-    return _SUITE.encrypt(bytes(data_key), public_key, _info(recipient_name, sidecar_id, chain_id, number))
 
 
 def open_segment_key(

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from consentry.decision.v1 import decision_pb2
 
     from sidecar.config import SidecarSettings
+    from sidecar.journal.segment_access import Recipient
 
 CONFIG_VARIABLE = "CONSENTRY_SIDECAR_CONFIG"
 PARENT_VARIABLE = "CONSENTRY_SIDECAR_PARENT_PID"
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+KEYS_TIMEOUT_SECONDS = 60
 
 app = typer.Typer(
     name="consentry-sidecar",
@@ -94,6 +97,38 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Console().print(table)
 
 
+@app.command("journal-keys")
+def journal_keys(
+    auditor: Annotated[Path, typer.Option("--auditor", metavar="FILE", help="The auditor's public key.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Written for its owner alone.")],
+    config: ConfigOption = None,
+) -> None:
+    """Seal the keys of all segments of the journal to an auditor's own key, for an audit of copied files.
+
+    A running sidecar is asked through its administration socket and notes in its journal who was given keys. While it is stopped
+    nothing is noted.
+
+    Example: consentry-sidecar journal-keys --auditor auditor.pub --out segment-keys.json -c sidecar.yaml
+    """
+    settings = _load(config)
+    from hosting.key_files import write_file_atomically
+
+    recipient = _read_recipient(auditor)
+    sealed = _ask_keys(settings.admin_address, recipient) if settings.admin_address is not None else None
+    is_noted = sealed is not None
+    if sealed is None:
+        sealed = _seal_stopped(settings, recipient)
+    try:
+        write_file_atomically(out, json.dumps(sealed, indent=1).encode("ascii") + b"\n")
+    except OSError as error:
+        _fail(f"{out}: {error.strerror}", EXIT_USAGE)
+    typer.echo(f"Wrote the keys of {len(sealed)} segments to {out}; only {recipient.name} can open them.")
+    if is_noted:
+        typer.echo("The journal says that they were handed out.")
+    else:
+        typer.echo("The sidecar is stopped: no journal says that they were handed out, so write it down.", err=True)
+
+
 @app.command(hidden=True)
 def ship(config: ConfigOption = None) -> None:
     """Export the journal as spans: started by `serve`, in a process of its own."""
@@ -141,6 +176,75 @@ def _ask_status(address: str) -> "decision_pb2.GetStatusResponse":
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else None
             _fail(f"no sidecar answers at {address} ({code.name if code else 'no answer'})", EXIT_UNREACHABLE)
+
+
+def _read_recipient(path: Path) -> "Recipient":
+    from journal.auditor_key import parse_auditor_key
+    from journal.errors import MalformedAuditorKey
+    from sidecar.journal.segment_access import Recipient
+
+    try:
+        key = parse_auditor_key(path.read_text(encoding="utf-8"))
+    except MalformedAuditorKey as error:
+        _fail(f"{path}: {error}", EXIT_USAGE)
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{path}: {getattr(error, 'strerror', None) or 'not text'}", EXIT_USAGE)
+    return Recipient(key.name, key.sealing_key)
+
+
+def _ask_keys(address: str, recipient: "Recipient") -> dict[str, str] | None:
+    """Sealed keys by chain and number, from a running sidecar; None where none answers."""
+    import grpc
+    from consentry.audit.v1 import journal_pb2, journal_pb2_grpc
+
+    from hosting.grpc_errors import REASON_KEY
+    from sidecar.grpc_api.journal_service import MAX_KEYS
+
+    sealed: dict[str, str] = {}
+    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        stub = journal_pb2_grpc.JournalServiceStub(channel)
+        try:
+            listed = stub.ListSegments(journal_pb2.ListSegmentsRequest(), timeout=KEYS_TIMEOUT_SECONDS).segments
+            for start in range(0, len(listed), MAX_KEYS):
+                request = journal_pb2.GetSegmentKeysRequest(
+                    recipient_public_key=recipient.public_key,
+                    recipient_name=recipient.name,
+                    segments=[
+                        journal_pb2.SegmentName(chain_id=segment.chain_id, number=segment.number)
+                        for segment in listed[start : start + MAX_KEYS]
+                    ],
+                )
+                response = stub.GetSegmentKeys(request, timeout=KEYS_TIMEOUT_SECONDS)
+                sealed |= {f"{key.chain_id.hex()}-{key.number}": key.sealed_key.hex() for key in response.keys}
+        except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call):
+                raise
+            # A sidecar that answers gives a reason of its own; gRPC alone says UNAVAILABLE where nobody does.
+            is_answered = any(key == REASON_KEY for key, _ in error.trailing_metadata() or ())
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not is_answered and not sealed:
+                return None
+            _fail(error.details() or error.code().name, EXIT_FAILED)
+    return sealed
+
+
+def _seal_stopped(settings: "SidecarSettings", recipient: "Recipient") -> dict[str, str]:
+    from hosting.errors import HostingError, InstanceLocked
+    from journal.errors import JournalError
+    from sidecar.errors import SidecarError
+    from sidecar.key_handout import seal_stopped
+
+    try:
+        keys = seal_stopped(settings, recipient)
+    except InstanceLocked:
+        _fail(
+            "the sidecar runs and does not answer at admin_address: set it, so that the journal can say who was given keys",
+            EXIT_UNREACHABLE,
+        )
+    except (SidecarError, HostingError, JournalError) as error:
+        _fail(f"{error.reason}: {error}", EXIT_USAGE)
+    except OSError as error:
+        _fail(f"{settings.journal.directory}: {error.strerror}", EXIT_USAGE)
+    return {f"{key.name.chain_id.hex()}-{key.name.number}": key.sealed_key.hex() for key in keys}
 
 
 def _describe(response: "decision_pb2.GetStatusResponse") -> dict[str, object]:

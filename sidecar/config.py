@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
+from hosting.settings.server import (
+    AddressText,
+    CertificateName,
+    Name,
+    ProgramLogSettings,
+    SocketText,
+    TlsFiles,
+    TrustSettings,
+)
 from journal.format import JournalMode
 from sidecar.check import Caller, Detail
 from sidecar.journal.durability import Durability
@@ -200,6 +208,24 @@ class ListenerSettings(SettingsModel):
         return self
 
 
+class AuditSettings(SettingsModel):
+    """Where auditors read the decision record."""
+
+    address: AddressText = Field(description="`unix:///path` (mode 0600), or `host:port` with mutual TLS.")
+    tls: TlsFiles | None = Field(default=None, description="Mutual TLS; required on TCP.")
+    auditors: tuple[CertificateName, ...] = Field(
+        default=(),
+        description="URIs (SPIFFE IDs) and DNS names; an auditor's certificate must have one of them. Required on TCP.",
+    )
+
+    @model_validator(mode="after")
+    def _needs_tls(self) -> Self:
+        is_socket = isinstance(parse_address(self.address), UnixAddress)
+        if (self.tls is None) != is_socket or bool(self.auditors) == is_socket:
+            raise ValueError("tls and auditors are required on TCP, and impossible on a Unix socket")
+        return self
+
+
 class SidecarSettings(SettingsModel):
     """All settings of `consentry-sidecar`."""
 
@@ -220,6 +246,10 @@ class SidecarSettings(SettingsModel):
         default=None,
         description="Unix socket (mode 0600) for `consentry-sidecar status` and for Explain; none: no administration.",
     )
+    audit: AuditSettings | None = Field(
+        default=None,
+        description="Where auditors read the decision record; none: only through the administration socket.",
+    )
     bootstrap_policy_file: Path | None = Field(
         default=None,
         description="Policy in force before the first snapshot: a note signed by the approvers that a policy needs.",
@@ -235,6 +265,7 @@ class SidecarSettings(SettingsModel):
         addresses = [listener.address for listener in self.listeners] + (
             [self.admin_address] if self.admin_address else []
         )
+        addresses += [self.audit.address] if self.audit is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         return self

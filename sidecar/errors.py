@@ -19,6 +19,18 @@ class MethodNotPermitted(SidecarError):
     reason = "METHOD_NOT_PERMITTED"
 
 
+class SegmentUnknown(SidecarError):
+    """There is no such segment of the journal. Expected: it may have been disposed of since it was listed."""
+
+    reason = "SEGMENT_UNKNOWN"
+
+
+class TooManyReaders(SidecarError):
+    """Others read the journal at the moment, as many as may. Expected: try again later."""
+
+    reason = "TOO_MANY_READERS"
+
+
 class ShipperMisconfigured(SidecarError):
     """The shipper cannot follow its settings, the `OTEL_*` variables above all. Expected: its own message says which."""
 

@@ -5,9 +5,10 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 import grpc
@@ -33,6 +34,7 @@ from sidecar.check import Caller, Checker, Detail
 from sidecar.config import Method, SidecarSettings
 from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
+from sidecar.grpc_api.journal_service import Auditors, JournalService, JournalSource, ReaderLimit, journal_handler
 from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.applied_notes import AppliedNotes
 from sidecar.journal.durability import follow_policy, permit, report
@@ -72,7 +74,7 @@ class RunningSidecar:
         bootstrap_policy: In force before the first snapshot, None for none.
         follower: Keeps it up with the feed.
         journal: The record.
-        addresses: Where it listens, in the order of the settings, the administration last.
+        addresses: Where it listens, in the order of the settings, then the administration, then the auditors.
         report: What GetStatus says.
     """
 
@@ -170,10 +172,15 @@ async def running_sidecar(
         # Leases are given back after every server has stopped.
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
+        source = JournalSource(settings.sidecar_id, settings.journal.directory, keys, journal, clock)
+        audited = partial(JournalService, source, limit=ReaderLimit())
+
+        def decide(callers: CallerDirectory) -> DecisionService:
+            return DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
+
         for listener in listeners:
-            callers = CallerDirectory(listener.callers)
-            service = DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
-            running.addresses.append(await _serve(leases, settings, listener, service, health, servers))
+            handlers = _make_handlers(listener, decide, audited)
+            running.addresses.append(await _serve(leases, settings, listener, handlers, health, servers))
         # 5. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         started = [
@@ -272,6 +279,7 @@ class _Listener:
     callers: Mapping[str | None, Caller]
     mode: int = 0o660
     certificate: OwnCertificate | None = None
+    auditors: Auditors | None = None
 
 
 def _make_listeners(settings: SidecarSettings, clock: Clock) -> list[_Listener]:
@@ -284,15 +292,38 @@ def _make_listeners(settings: SidecarSettings, clock: Clock) -> list[_Listener]:
         for listener in settings.listeners
     ]
     if settings.admin_address is not None:
-        listeners.append(_Listener(parse_address(settings.admin_address), {None: _ADMINISTRATOR}, mode=0o600))
+        address, auditors = parse_address(settings.admin_address), Auditors(_ADMINISTRATOR.name)
+        listeners.append(_Listener(address, {None: _ADMINISTRATOR}, mode=0o600, auditors=auditors))
+    if settings.audit is not None:
+        audit, names = settings.audit, frozenset(settings.audit.auditors)
+        listeners.append(
+            _Listener(
+                parse_address(audit.address),
+                {},
+                mode=0o600,
+                certificate=_load_certificate(audit.tls, clock),
+                auditors=Auditors("auditor", names if audit.tls is not None else None),
+            )
+        )
     return listeners
+
+
+def _make_handlers(
+    listener: _Listener,
+    decide: Callable[[CallerDirectory], DecisionService],
+    audited: Callable[[Auditors], JournalService],
+) -> list[grpc.GenericRpcHandler]:
+    handlers = [decision_handler(decide(CallerDirectory(listener.callers)))] if listener.callers else []
+    if listener.auditors is not None:
+        handlers.append(journal_handler(audited(listener.auditors)))
+    return handlers
 
 
 async def _serve(
     leases: ExitStack,
     settings: SidecarSettings,
     listener: _Listener,
-    service: DecisionService,
+    handlers: Sequence[grpc.GenericRpcHandler],
     health: Health,
     servers: list[KeptServer],
 ) -> Address:
@@ -304,7 +335,7 @@ async def _serve(
     def bind() -> grpc.aio.Server:
         # Whatever the kernel chose first, a server that takes another one's place listens there too.
         nonlocal address
-        server = build_server([decision_handler(service)], health, reflect=settings.reflection)
+        server = build_server(handlers, health, reflect=settings.reflection)
         address = bind_listener(server, address, credentials)
         if lease is not None:
             lease.publish(listener.mode)

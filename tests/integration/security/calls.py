@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from consentry.audit.v1 import journal_pb2
 from consentry.decision.v1 import decision_pb2
 from consentry.feed.v1 import audit_pb2, enrolment_pb2, feed_pb2
 from consentry.intake.v1 import backup_pb2, intake_pb2
@@ -21,7 +22,7 @@ FEED_FILES = (
     intake_pb2.DESCRIPTOR,
     backup_pb2.DESCRIPTOR,
 )
-SIDECAR_FILES = (decision_pb2.DESCRIPTOR,)
+SIDECAR_FILES = (decision_pb2.DESCRIPTOR, journal_pb2.DESCRIPTOR)
 SERVED = "SERVED"
 _OF_THE_MESSAGE = frozenset(
     {

@@ -13,6 +13,7 @@ from hosting.addresses import TcpAddress, format_address
 from hosting.tls import channel_credentials
 from sidecar.config import Method
 from sidecar.grpc_api.decision_service import SERVICE
+from sidecar.grpc_api.journal_service import SERVICE as JOURNAL_SERVICE
 from sidecar.runtime import running_sidecar
 from tests.fakes.certificates import Authority, make_authority
 from tests.integration.security.calls import FEED_FILES, SERVED, SIDECAR_FILES, Rpc, list_outcomes, list_rpcs
@@ -180,18 +181,27 @@ async def test_sidecar_serves_a_caller_its_own_methods_and_nobody_else_any(
         },
         {"address": secure.installation.socket("app"), "callers": [caller]},
     ]
+    audit = {"address": f"127.0.0.1:{find_free_port()}", "tls": secure.feed_secret.settings, "auditors": [AUDITOR]}
+    journal = {rpc.name for rpc in SIDECAR_RPCS if rpc.name.startswith(JOURNAL_SERVICE)}
     own = {
         rpc.name: SERVED if rpc.name == f"{SERVICE}/{allowed.value}" else DENIED + "METHOD_NOT_PERMITTED"
         for rpc in SIDECAR_RPCS
-    }
-    async with running_sidecar(secure.sidecar_settings(listeners=listeners), boot_id="test") as sidecar:
-        address = format_address(sidecar.addresses[0])
+    } | dict.fromkeys(journal, UNIMPLEMENTED)
+    settings = secure.sidecar_settings(listeners=listeners, audit=audit)
+    async with running_sidecar(settings, boot_id="test") as sidecar:
+        address, auditing = format_address(sidecar.addresses[0]), format_address(sidecar.addresses[-1])
         seen: dict[str, dict[str, str]] = {}
+        audited: dict[str, dict[str, str]] = {}
         for name, make in CALLERS.items():
             seen[name] = await list_outcomes(address, make(secure.authority, theirs), SIDECAR_RPCS)
+            audited[name] = await list_outcomes(auditing, make(secure.authority, theirs), SIDECAR_RPCS)
         for name, socket in {"socket": "app", "administration": "sidecar-1-admin"}.items():
             seen[name] = await list_outcomes(secure.installation.socket(socket), None, SIDECAR_RPCS)
     everything = dict.fromkeys(own, SERVED)
-    nothing = dict.fromkeys(own, DENIED + "METHOD_NOT_PERMITTED")
-    expected = {name: dict.fromkeys(own, UNAVAILABLE) if name in REFUSED_IN_HANDSHAKE else nothing for name in CALLERS}
+    nothing = dict.fromkeys(own, DENIED + "METHOD_NOT_PERMITTED") | dict.fromkeys(journal, UNIMPLEMENTED)
+    kept_out = {name: dict.fromkeys(own, UNAVAILABLE) for name in REFUSED_IN_HANDSHAKE}
+    expected = dict.fromkeys(CALLERS, nothing) | kept_out
     assert seen == expected | {"service": own, "socket": own, "administration": everything}
+    no_auditor = dict.fromkeys(own, UNIMPLEMENTED) | dict.fromkeys(journal, DENIED + "METHOD_NOT_PERMITTED")
+    auditor = dict.fromkeys(own, UNIMPLEMENTED) | dict.fromkeys(journal, SERVED)
+    assert audited == dict.fromkeys(CALLERS, no_auditor) | kept_out | {"auditor": auditor}

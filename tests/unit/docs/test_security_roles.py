@@ -1,5 +1,7 @@
 """docs/security-roles.md against the code: the tables by which operators hand out certificates."""
 
+from consentry.audit.v1 import journal_pb2
+
 from feed.grpc_api.roles import PERMISSIONS, Role
 from sidecar.config import CallerSettings, Method
 from sidecar.grpc_api.decision_service import SERVICE
@@ -25,7 +27,9 @@ def test_feed_table_has_a_column_for_each_role() -> None:
 
 def test_sidecar_table_is_that_of_the_code() -> None:
     default = CallerSettings(name="app").methods
-    expected = [[f"`{SERVICE}/{method.value}`", *cells(method in default, True)] for method in Method]
+    expected = [[f"`{SERVICE}/{method.value}`", *cells(method in default, True, False)] for method in Method]
+    (journal,) = journal_pb2.DESCRIPTOR.services_by_name.values()
+    expected += [[f"`{journal.full_name}/{method.name}`", *cells(False, True, True)] for method in journal.methods]
     assert table_rows(PAGE, "Sidecar") == expected
 
 

@@ -117,6 +117,7 @@ class ReadSegmentResponse(_message.Message):
 
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
+    """At most 256 KiB."""
     def __init__(
         self,
         *,
@@ -188,7 +189,9 @@ class GetSegmentKeysResponse(_message.Message):
 
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentKey]: ...
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentKey]:
+        """Without those of segments that are gone by now, or that no key at hand opens."""
+
     def __init__(
         self,
         *,

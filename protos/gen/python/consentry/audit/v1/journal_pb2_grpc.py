@@ -69,7 +69,7 @@ class JournalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSegmentKeys(self, request, context):
-        """The keys of segments, each sealed to an auditor's key. Recorded in the journal.
+        """The keys of segments, each sealed to an auditor's key. Recorded in the journal before they leave.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

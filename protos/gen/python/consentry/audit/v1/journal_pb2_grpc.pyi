@@ -36,7 +36,7 @@ class JournalServiceStub:
     ReadSegment: _grpc.UnaryStreamMultiCallable[_journal_pb2.ReadSegmentRequest, _journal_pb2.ReadSegmentResponse]
     """The bytes of one segment, from an offset to its end as it is now."""
     GetSegmentKeys: _grpc.UnaryUnaryMultiCallable[_journal_pb2.GetSegmentKeysRequest, _journal_pb2.GetSegmentKeysResponse]
-    """The keys of segments, each sealed to an auditor's key. Recorded in the journal."""
+    """The keys of segments, each sealed to an auditor's key. Recorded in the journal before they leave."""
 
 @_typing.type_check_only
 class JournalServiceAsyncStub(JournalServiceStub):
@@ -46,7 +46,7 @@ class JournalServiceAsyncStub(JournalServiceStub):
     ReadSegment: _aio.UnaryStreamMultiCallable[_journal_pb2.ReadSegmentRequest, _journal_pb2.ReadSegmentResponse]  # type: ignore[assignment]
     """The bytes of one segment, from an offset to its end as it is now."""
     GetSegmentKeys: _aio.UnaryUnaryMultiCallable[_journal_pb2.GetSegmentKeysRequest, _journal_pb2.GetSegmentKeysResponse]  # type: ignore[assignment]
-    """The keys of segments, each sealed to an auditor's key. Recorded in the journal."""
+    """The keys of segments, each sealed to an auditor's key. Recorded in the journal before they leave."""
 
 class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -71,6 +71,6 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _journal_pb2.GetSegmentKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_journal_pb2.GetSegmentKeysResponse, _abc.Awaitable[_journal_pb2.GetSegmentKeysResponse]]:
-        """The keys of segments, each sealed to an auditor's key. Recorded in the journal."""
+        """The keys of segments, each sealed to an auditor's key. Recorded in the journal before they leave."""
 
 def add_JournalServiceServicer_to_server(servicer: JournalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

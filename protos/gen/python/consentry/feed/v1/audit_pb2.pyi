@@ -77,7 +77,7 @@ class ReadLogResponse(_message.Message):
     from_seq: _builtins.int
     """Of the first entry in this message."""
     checkpoint: _builtins.bytes
-    """C2SP checkpoint of the whole log; in the last message only."""
+    """C2SP checkpoint of the log up to the entry before `from_seq`; in the last message only."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Entry]: ...
     def __init__(
@@ -107,7 +107,7 @@ class ResolveRequest(_message.Message):
     """Days of the pseudonyms, counted from 1970-01-01 UTC, both included; at most 400."""
     to_day: _builtins.int
     purpose: _builtins.str
-    """Why somebody asks, such as the number of a request; must not be empty nor name a person."""
+    """Why somebody asks, such as the number of a request: 1 to 200 printable characters without '@' and without seven digits in a row."""
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier:
         """Namespace and value; ready tokens are refused."""
@@ -170,7 +170,7 @@ class DayPseudonyms(_message.Message):
     """From 1970-01-01 UTC."""
     @_builtins.property
     def pseudonyms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """16 bytes each; one per key epoch that the day saw."""
+        """16 bytes each; one per key epoch, in the order of `tokens`: a sidecar that is behind still uses an older one."""
 
     def __init__(
         self,

@@ -79,7 +79,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadLog(self, request, context):
-        """Every entry from a sequence number on, up to the newest checkpoint, which comes last.
+        """Every entry from a sequence number on, in messages of at most 1 MiB unless a single entry is larger, and last, without entries, the
+        checkpoint of all that were sent. Logged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class AuditServiceStub:
     GetFleetStatus: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetFleetStatusRequest, _audit_pb2.GetFleetStatusResponse]
     """How far each sidecar is."""
     ReadLog: _grpc.UnaryStreamMultiCallable[_audit_pb2.ReadLogRequest, _audit_pb2.ReadLogResponse]
-    """Every entry from a sequence number on, up to the newest checkpoint, which comes last."""
+    """Every entry from a sequence number on, in messages of at most 1 MiB unless a single entry is larger, and last, without entries, the
+    checkpoint of all that were sent. Logged.
+    """
     Resolve: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ResolveRequest, _audit_pb2.ResolveResponse]
     """From a person's identifier to the tokens and audit pseudonyms that stand for it. Logged with who asked and why."""
     GetReplayKeys: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetReplayKeysRequest, _audit_pb2.GetReplayKeysResponse]
@@ -52,7 +54,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetFleetStatus: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetFleetStatusRequest, _audit_pb2.GetFleetStatusResponse]  # type: ignore[assignment]
     """How far each sidecar is."""
     ReadLog: _aio.UnaryStreamMultiCallable[_audit_pb2.ReadLogRequest, _audit_pb2.ReadLogResponse]  # type: ignore[assignment]
-    """Every entry from a sequence number on, up to the newest checkpoint, which comes last."""
+    """Every entry from a sequence number on, in messages of at most 1 MiB unless a single entry is larger, and last, without entries, the
+    checkpoint of all that were sent. Logged.
+    """
     Resolve: _aio.UnaryUnaryMultiCallable[_audit_pb2.ResolveRequest, _audit_pb2.ResolveResponse]  # type: ignore[assignment]
     """From a person's identifier to the tokens and audit pseudonyms that stand for it. Logged with who asked and why."""
     GetReplayKeys: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetReplayKeysRequest, _audit_pb2.GetReplayKeysResponse]  # type: ignore[assignment]
@@ -81,7 +85,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReadLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.ReadLogResponse], _abc.AsyncIterator[_audit_pb2.ReadLogResponse]]:
-        """Every entry from a sequence number on, up to the newest checkpoint, which comes last."""
+        """Every entry from a sequence number on, in messages of at most 1 MiB unless a single entry is larger, and last, without entries, the
+        checkpoint of all that were sent. Logged.
+        """
 
     @_abc_1.abstractmethod
     def Resolve(
