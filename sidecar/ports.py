@@ -14,6 +14,7 @@ from consent.key_ring import KeyRing
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
+from journal.format import FrameKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,27 @@ class LoggedPlace(NamedTuple):
     is_ended: bool
 
 
+class JournalNotes(Protocol):
+    """What retention needs of the journal that is written."""
+
+    def note(self, kind: FrameKind, content: bytes) -> None:
+        """Keep a frame that is no record of a decision; raises JournalUnavailable where it is not kept."""
+        ...
+
+    def flush(self) -> None:
+        """Put everything on the disk; `is_writable` says whether it went well."""
+        ...
+
+    def note_disposed(self, chain_id: bytes, decisions: int) -> None:
+        """Segments with so many decisions were disposed of."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the last attempt to write succeeded."""
+        ...
+
+
 class HeadSource(Protocol):
     """Signed heads of the journal on their way to the feed. Safe from several threads; every method may block."""
 
@@ -297,6 +319,21 @@ class HeadSource(Protocol):
     def logged(self, chain_id: bytes) -> LoggedPlace | None:
         """How far a chain is logged, None where nothing of it is."""
         ...
+
+
+class NoHeads:
+    """A source without any: of a journal that makes no heads."""
+
+    def pending(self, limit: int) -> list[JournalHead]:
+        """None."""
+        return []
+
+    def confirm(self, heads: Sequence[JournalHead]) -> None:
+        """There is nothing to keep."""
+
+    def logged(self, chain_id: bytes) -> LoggedPlace | None:
+        """Nothing is."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

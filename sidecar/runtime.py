@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import grpc
 
+from consent.eventlog.journal_head import JournalDisposal, sign_disposal
 from consent.eventlog.trust import Trust
 from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.certificates import OwnCertificate, watch_certificates
@@ -31,13 +32,16 @@ from sidecar.config import Method, SidecarSettings
 from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.server import Health, build_server
+from sidecar.journal.disposal import Disposer
+from sidecar.journal.retention import RetentionPlanner, RetentionRule
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
-from sidecar.ports import KeyProvider, SidecarStatus
+from sidecar.ports import HeadSource, KeyProvider, NoHeads, SidecarStatus
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.follower import Follower, FollowerIdentity
 from sidecar.sync.freshness import age_ms, anchor
+from sidecar.sync.journal_heads import JournalHeadSender
 from sidecar.sync.trusted_log import TrustedLog
 
 logger = logging.getLogger(__name__)
@@ -160,7 +164,10 @@ async def running_sidecar(
         certificates = [
             known for known in (certificate, *(item.certificate for item in listeners)) if known is not None
         ]
+        # A source of heads takes the place of this once the journal makes them; until then nothing is sent or disposed of.
+        heads = NoHeads()
         started = [
+            *_start_journal_tasks(tasks, settings, running, feed, keys, heads),
             tasks.create_task(follower.run()),
             tasks.create_task(_watch_readiness(running, health, wake)),
             tasks.create_task(watch_certificates(certificates)),
@@ -222,6 +229,38 @@ def _make_follower(
     identity = FollowerIdentity(settings.sidecar_id, trusted.tenant, settings.enrolment_token_file)
     backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
     return Follower(feed, cache, trusted, identity, clock, boot_id, backoff, wake.set)
+
+
+def _start_journal_tasks(
+    tasks: asyncio.TaskGroup,
+    settings: SidecarSettings,
+    running: RunningSidecar,
+    feed: GrpcFeed,
+    keys: KeyProvider,
+    heads: HeadSource,
+) -> list[asyncio.Task[None]]:
+    """What brings heads of the journal to the feed, and what disposes of old segments where the settings say so."""
+    journal, enrolment, origin = settings.journal, running.follower.enrolment, running.trust.origin
+    backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
+    started = [tasks.create_task(JournalHeadSender(feed, heads, enrolment, origin, backoff).run())]
+    if journal.retention_days is None and journal.retention_max_bytes is None:
+        return started
+
+    def sign(disposal: JournalDisposal) -> JournalDisposal | None:
+        return sign_disposal(disposal, enrolment.key, origin) if enrolment.is_enrolled else None
+
+    rule = RetentionRule(journal.retention_days, journal.retention_max_bytes, only_shipped=journal.ship)
+    disposer = Disposer(
+        journal.directory,
+        RetentionPlanner(journal.directory, keys, heads, rule),
+        feed,
+        running.journal,
+        sign,
+        settings.sidecar_id,
+        running.clock,
+        journal.retention_check_seconds,
+    )
+    return [*started, tasks.create_task(disposer.run())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,10 @@ class FileJournal:
             self._write(bytes((kind,)) + content, 0)
         self._flusher.request()
 
+    def note_disposed(self, chain_id: bytes, decisions: int) -> None:
+        """Segments with so many decisions were disposed of: they wait for the shipper no more."""
+        self._backlog.note_disposed(chain_id, decisions)
+
     def flush(self) -> None:
         """Put everything appended so far on the disk. Blocks as long as that takes; `is_writable` says whether it went well."""
         self._flusher.wait()
