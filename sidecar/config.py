@@ -138,6 +138,24 @@ class JournalSettings(SettingsModel):
         default=True,
         description="Export the record as spans over OTLP (`OTEL_*` variables say where); it is kept either way.",
     )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Segments that ended longer ago are disposed of, once they are shipped (unless `ship` is off) and a head behind them "
+        "is in the log, days; none: they are kept for ever.",
+    )
+    retention_max_bytes: int | None = Field(
+        default=None,
+        ge=4096,
+        description="While all segments together are larger, the oldest are disposed of under the same conditions, bytes; well below "
+        "the size of the volume. None: any size.",
+    )
+    retention_check_seconds: float = Field(
+        default=3600.0,
+        ge=0.05,
+        le=86_400,
+        description="Pause between two looks for segments to dispose of, seconds; the first look comes after 60 at most.",
+    )
 
     @property
     def durability(self) -> Durability:

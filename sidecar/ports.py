@@ -14,6 +14,7 @@ from consent.key_ring import KeyRing
 from consent.policy import Policy
 from consent.state import Cluster
 from consent.tenant_state import EMPTY_TENANT, TenantState
+from journal.format import FrameKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,27 @@ class LoggedPlace(NamedTuple):
     number: int
     segment: int
     is_ended: bool
+
+
+class JournalNotes(Protocol):
+    """What retention needs of the journal that is written."""
+
+    def note(self, kind: FrameKind, content: bytes) -> None:
+        """Keep a frame that is no record of a decision; raises JournalUnavailable where it is not kept."""
+        ...
+
+    def flush(self) -> None:
+        """Put everything on the disk; `is_writable` says whether it went well."""
+        ...
+
+    def note_disposed(self, chain_id: bytes, decisions: int) -> None:
+        """Segments with so many decisions were disposed of."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the last attempt to write succeeded."""
+        ...
 
 
 class HeadSource(Protocol):

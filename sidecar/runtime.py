@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import grpc
 
+from consent.eventlog.journal_head import JournalDisposal, sign_disposal
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.eventlog.trust import Trust
 from consent.policy import Policy
@@ -37,18 +38,21 @@ from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, 
 from sidecar.grpc_api.journal_service import Auditors, JournalService, JournalSource, ReaderLimit, journal_handler
 from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.applied_notes import AppliedNotes
+from sidecar.journal.disposal import Disposer
 from sidecar.journal.durability import follow_policy, permit, report
 from sidecar.journal.head_outbox import LOGGED_FILE_NAME, HeadOutbox
 from sidecar.journal.heads import ChainPlan
 from sidecar.journal.recovery import ChainRecovery
+from sidecar.journal.retention import RetentionPlanner, RetentionRule
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
-from sidecar.ports import KeyProvider, SidecarStatus
+from sidecar.ports import HeadSource, KeyProvider, SidecarStatus
 from sidecar.start_note import make_start_note
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.follower import Follower, FollowerIdentity
 from sidecar.sync.freshness import age_ms, anchor
+from sidecar.sync.journal_heads import JournalHeadSender
 from sidecar.sync.trusted_log import TrustedLog
 
 logger = logging.getLogger(__name__)
@@ -184,6 +188,7 @@ async def running_sidecar(
         # 5. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         started = [
+            *_start_journal_tasks(tasks, settings, running, feed, keys, plan.outbox),
             tasks.create_task(follower.run()),
             tasks.create_task(_watch_readiness(running, health, wake)),
             tasks.create_task(watch_certificates(list(certificates.values()))),
@@ -271,6 +276,38 @@ def _make_follower(
     identity = FollowerIdentity(settings.sidecar_id, trusted.tenant, settings.enrolment_token_file)
     backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
     return Follower(feed, cache, trusted, identity, clock, boot_id, backoff, wake.set)
+
+
+def _start_journal_tasks(
+    tasks: asyncio.TaskGroup,
+    settings: SidecarSettings,
+    running: RunningSidecar,
+    feed: GrpcFeed,
+    keys: KeyProvider,
+    heads: HeadSource,
+) -> list[asyncio.Task[None]]:
+    """What brings heads of the journal to the feed, and what disposes of old segments where the settings say so."""
+    journal, enrolment, origin = settings.journal, running.follower.enrolment, running.trust.origin
+    backoff = Backoff(settings.feed.backoff_first_ms / 1000, settings.feed.backoff_most_ms / 1000)
+    started = [tasks.create_task(JournalHeadSender(feed, heads, enrolment, origin, backoff).run())]
+    if journal.retention_days is None and journal.retention_max_bytes is None:
+        return started
+
+    def sign(disposal: JournalDisposal) -> JournalDisposal | None:
+        return sign_disposal(disposal, enrolment.key, origin) if enrolment.is_enrolled else None
+
+    rule = RetentionRule(journal.retention_days, journal.retention_max_bytes, only_shipped=journal.ship)
+    disposer = Disposer(
+        journal.directory,
+        RetentionPlanner(journal.directory, keys, heads, rule),
+        feed,
+        running.journal,
+        sign,
+        settings.sidecar_id,
+        running.clock,
+        journal.retention_check_seconds,
+    )
+    return [*started, tasks.create_task(disposer.run())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from journal.directory import list_segments
 from journal.errors import CorruptJournal
-from journal.format import PREFIX_BYTES, format_segment_name, header_length, parse_prefix
+from journal.format import PREFIX_BYTES, FramePrefix, format_segment_name, header_length, parse_prefix
 from sidecar.journal.position import MalformedPosition, Position, load_positions
 
 logger = logging.getLogger(__name__)
@@ -31,14 +33,21 @@ class Backlog:
         self._earlier: dict[bytes, int] | None = None
         self._stamp: tuple[int, int] | None = None
         self._shipped: dict[bytes, int] = {}
+        self._disposed: Counter[bytes] = Counter()
 
     def count(self, recorded: int) -> int:
         """Decisions not shipped, of `recorded` ones in this process and of those that earlier processes left."""
         shipped = self._read_shipped()
-        waiting = max(0, recorded - shipped.get(self._chain_id, 0))
-        for chain_id, total in (self._earlier or {}).items():
-            waiting += max(0, total - shipped.get(chain_id, 0))
-        return waiting
+        totals = {**(self._earlier or {}), self._chain_id: recorded}
+        # What is shipped and what is gone both begin with the chain, so the larger one holds the other.
+        return sum(
+            max(0, total - max(shipped.get(chain_id, 0), self._disposed[chain_id]))
+            for chain_id, total in totals.items()
+        )
+
+    def note_disposed(self, chain_id: bytes, decisions: int) -> None:
+        """Segments with so many decisions were disposed of: nothing in them waits any more."""
+        self._disposed[chain_id] += decisions
 
     def count_earlier(self) -> None:
         """Count once what earlier processes left; takes a fraction of a second for each million decisions."""
@@ -72,7 +81,8 @@ class Backlog:
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
                 positions = load_positions(self._position_path)
-                self._shipped = {chain_id: position.decisions for chain_id, position in positions.items()}
+                # Of a chain that was disposed of the shipper keeps no position, and what it has shipped stays shipped.
+                self._shipped |= {chain_id: position.decisions for chain_id, position in positions.items()}
                 self._stamp = stamp
         except (OSError, MalformedPosition):
             return self._shipped
@@ -86,6 +96,22 @@ def count_decisions(path: Path, offset: int) -> int:
         OSError: The file cannot be read.
     """
     decisions = 0
+    try:
+        for prefix in read_prefixes(path, offset):
+            decisions += prefix.decisions
+    except CorruptJournal:
+        # The shipper stops at the same place, and reports it.
+        return decisions
+    return decisions
+
+
+def read_prefixes(path: Path, offset: int) -> Iterator[FramePrefix]:
+    """What stands in clear before each whole frame, from a frame's first byte on (0 for all). Needs no key.
+
+    Raises:
+        CorruptJournal: What is there is no frame.
+        OSError: The file cannot be read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size_bytes = os.fstat(descriptor).st_size
@@ -97,10 +123,7 @@ def count_decisions(path: Path, offset: int) -> int:
                 chunk, chunk_start, start = os.pread(descriptor, _CHUNK_BYTES, at), at, 0
             prefix = parse_prefix(chunk[start : start + PREFIX_BYTES])
             at += PREFIX_BYTES + prefix.sealed_bytes
-            decisions += prefix.decisions if at <= size_bytes else 0
-    except CorruptJournal:
-        # The shipper stops at the same place, and reports it.
-        return decisions
+            if at <= size_bytes:
+                yield prefix
     finally:
         os.close(descriptor)
-    return decisions

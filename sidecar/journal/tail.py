@@ -1,5 +1,6 @@
 """Following a journal directory as it grows: every chain, every segment, from where the last reader stopped."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -123,7 +124,8 @@ class ChainTail:
         elif self._number >= 0 or following > 0:
             # The beginning of the chain has been disposed of, or taken away: what that means, an audit finds out.
             self._expected_hash = b""
-        is_gap = self._number >= 0 and following != self._number + 1
+        # Segments are disposed of from the beginning of a chain only, so a hole behind one that is there is no disposal.
+        is_gap = self._number in sizes and following != self._number + 1
         self._number = following
         self._reader = self._resume_at = self._rest_since = None
         self._is_given_up = self._is_rest_reported = False
@@ -140,8 +142,10 @@ class ChainTail:
             return b""
         if self._reader is None:
             return b"" if self._resume_at is None else self._resume_at.chain_hash
-        if self._reader.has_rest() and not self._is_rest_reported:
-            self._report(self._reader.torn_tail())
+        # Where it is gone since the listing, it was disposed of, and so read to its end before.
+        with contextlib.suppress(FileNotFoundError):
+            if self._reader.has_rest() and not self._is_rest_reported:
+                self._report(self._reader.torn_tail())
         self.release()
         return self._reader.chain_hash
 
@@ -236,7 +240,11 @@ class Tail:
             self._chains.pop(chain_id).release()
         for chain_id in listing.keys() - self._chains.keys():
             first = self._directory / format_segment_name(chain_id, min(listing[chain_id]))
-            created_ms = read_created_ms(first)
+            try:
+                created_ms = read_created_ms(first)
+            except FileNotFoundError:
+                # Disposed of since the listing: the next one has the chain as it is then, or not at all.
+                continue
             position = self._positions.get(chain_id)
             tail = ChainTail(chain_id, self._directory, self._keys, self._clock, position, self._report)
             self._chains[chain_id] = tail

@@ -235,6 +235,10 @@ class FileJournal:
             self._heads.keep_recovery(head)
         self._flusher.request()
 
+    def note_disposed(self, chain_id: bytes, decisions: int) -> None:
+        """Segments with so many decisions were disposed of: they wait for the shipper no more."""
+        self._backlog.note_disposed(chain_id, decisions)
+
     def count_answered(self, decisions: int) -> None:
         """Count decisions that are handed back to a caller. From one thread only: there is no lock, so that it costs nothing."""
         self._heads.answered += decisions

@@ -156,6 +156,11 @@ class GrpcFeed:
             response = await self._stub.RecordJournalHeads(request, timeout=HEADS_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from None
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # gRPC cancels a call whose connection it has lost, and nobody asked this task to end.
+            raise FeedUnavailable("the call was cancelled") from None
         _verify_readable(response)
         return response.seq
 

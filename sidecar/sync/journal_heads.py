@@ -7,7 +7,7 @@ from typing import Final
 
 from consent.eventlog.errors import InvalidJournalHead
 from consent.eventlog.journal_head import JournalHead, verify_head
-from sidecar.errors import FeedUnavailable, FollowerFault, RefusedHead, SidecarError
+from sidecar.errors import FollowerFault, RefusedHead, SidecarError
 from sidecar.ports import HeadSource, JournalRecorder
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.enrolment import Enrolment
@@ -62,11 +62,6 @@ class JournalHeadSender:
                 delay_seconds = 0 if is_more else self._poll_seconds
             except SidecarError as error:
                 delay_seconds = self._fail(error)
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                # gRPC cancels a call whose connection it has lost, and nobody asked this task to end.
-                delay_seconds = self._fail(FeedUnavailable("the call was cancelled"))
             except Exception as error:  # noqa: BLE001 - the boundary
                 delay_seconds = self._fail(FollowerFault(f"unexpected {type(error).__name__}"))
             await asyncio.sleep(delay_seconds)

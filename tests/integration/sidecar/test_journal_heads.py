@@ -6,18 +6,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from consentry.feed.v1 import audit_pb2, audit_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
 
-from consent.event import AlertEvent, JournalHeadsEvent, parse_event
-from consent.eventlog.journal_head import JournalDisposal, JournalHead
+from consent.event import AlertEvent, DisposalEvent, JournalHeadsEvent, parse_event
+from consent.eventlog.journal_head import JournalDisposal, JournalHead, parse_disposal, sign_disposal, verify_disposal
 from feed.runtime import RunningFeed, running_feed
-from sidecar.errors import FeedUnavailable
+from journal.directory import list_segments
+from journal.format import FrameKind
+from journal.reader import read_frames
+from sidecar.errors import FeedUnavailable, SidecarError
+from sidecar.journal.disposal import Disposer
+from sidecar.journal.retention import RetentionPlanner, RetentionRule
+from sidecar.ports import LoggedPlace
+from sidecar.runtime import load_keys
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.journal_heads import JournalHeadSender
+from tests.fakes.clock import FakeClock
 from tests.fakes.installation import ORIGIN, TestInstallation
+from tests.fakes.journal_files import KEYS, MS_PER_DAY, ChainFiles
 from tests.fakes.journal_heads import MemoryHeads, make_heads
-from tests.fakes.system import SYNC_SECONDS, System, running_system
+from tests.fakes.journal_material import NOW_MS
+from tests.fakes.system import SYNC_SECONDS, System, ask, running_system
 
 NAME = "sidecar-1"
 POLL_SECONDS = 0.01
@@ -193,3 +204,95 @@ async def test_silent_sidecar_raises_an_alert_that_its_heads_end(short_directory
 
         async with sending(system, source):
             await eventually(is_over)
+
+
+async def test_old_segments_go_once_the_log_holds_their_disposal(short_directory: Path) -> None:
+    changes = {"event_log": log_settings(short_directory)}
+    directory = short_directory / "old-journal"
+    directory.mkdir()
+    chain = ChainFiles(directory).add_days(4)
+    source = MemoryHeads()
+    source.places[chain.chain_id] = LoggedPlace(1, 3, is_ended=False)
+    async with (
+        AsyncExitStack() as feed_only,
+        running_system(short_directory, feed_changes=changes, feed_lifetime=feed_only) as system,
+    ):
+        await eventually(lambda: system.sidecar.report().is_enrolled)
+        key = system.sidecar.follower.enrolment.key
+        feed = GrpcFeed(system.installation.socket("sync"), None, NAME)
+        planner = RetentionPlanner(directory, KEYS, source, RetentionRule(days=1, only_shipped=False))
+        disposer = Disposer(
+            directory,
+            planner,
+            feed,
+            system.sidecar.journal,
+            lambda disposal: sign_disposal(disposal, key, ORIGIN),
+            NAME,
+            FakeClock(NOW_MS + 99 * MS_PER_DAY),
+            POLL_SECONDS,
+        )
+        await feed_only.aclose()
+        with pytest.raises(SidecarError):
+            await disposer.make_pass()
+        assert chain.present == [0, 1, 2, 3]
+        passes = asyncio.create_task(disposer.run())
+        async with running_feed(system.installation.feed_settings(**changes)) as restarted:
+            await eventually(lambda: chain.present == [3])
+            events = [parse_event(entry.event_bytes) for entry in await restarted.log.read_entries(1, 1000)]
+        passes.cancel()
+        await asyncio.wait([passes])
+        await feed.close()
+    (event,) = [event for event in events if isinstance(event, DisposalEvent)]
+    (logged,) = event.disposals
+    assert (logged.chain_id, logged.first_segment, logged.last_segment) == (chain.chain_id, 0, 2)
+    assert logged.chain_hash == chain.hashes[2]
+    verify_disposal(logged, ORIGIN, key.verifier_key.public_key)
+    noted = [
+        parse_disposal(frame.records[0])
+        for path in sorted(system.settings.journal.directory.glob("*.journal"))
+        for frame in read_frames(path, load_keys(system.settings))
+        if frame.kind == FrameKind.DISPOSAL
+    ]
+    assert noted == [logged]
+
+
+class AllLogged(MemoryHeads):
+    """As if a head in its newest segment were logged of every chain in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def logged(self, chain_id: bytes) -> LoggedPlace | None:
+        return LoggedPlace(1, max(list_segments(self._directory)[chain_id]), is_ended=False)
+
+
+async def test_running_sidecar_keeps_its_journal_below_the_size_that_the_settings_say(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = short_directory / NAME / "journal"
+    monkeypatch.setattr("sidecar.runtime.NoHeads", lambda: AllLogged(directory))
+    journal = {
+        "directory": directory,
+        "ship": False,
+        "segment_max_bytes": 4096,
+        "retention_max_bytes": 12_000,
+        "retention_check_seconds": 0.05,
+    }
+    changes = {"event_log": log_settings(short_directory)}
+    async with running_system(short_directory, feed_changes=changes, sidecar_changes={"journal": journal}) as system:
+        await eventually(lambda: system.sidecar.report().is_enrolled)
+        async with system.stub() as stub:
+            for _ in range(60):
+                await stub.Check(ask("ada"))
+
+        def is_small() -> bool:
+            (sizes,) = list_segments(directory).values()
+            is_told = system.sidecar.report().journal_backlog_records < 60
+            return is_told and min(sizes) > 0 and sum(sizes.values()) <= 12_000
+
+        await eventually(is_small)
+        waiting = system.sidecar.report().journal_backlog_records
+        events = [parse_event(entry.event_bytes) for entry in await system.feed.log.read_entries(1, 1000)]
+        disposals = [each for event in events if isinstance(event, DisposalEvent) for each in event.disposals]
+        assert sum(each.decisions for each in disposals) >= 60 - waiting

@@ -99,3 +99,20 @@ def write_and_close(directory: Path, count: int, *, segment_max_bytes: int = 1 <
         journal.append_now(make_record(number), 1)
     journal.close()
     return journal.chain_id
+
+
+def test_backlog_holds_nothing_that_was_disposed_of(tmp_path: Path) -> None:
+    first, second = write_and_close(tmp_path, 8), write_and_close(tmp_path, 5)
+    journal = open_journal(tmp_path)
+    journal._chores.wait()
+    ship(tmp_path, {first: 8, second: 2})
+    assert journal.backlog_records == 3
+    # The shipper forgets a chain that is gone; what it has shipped of it waits no more all the same.
+    ship(tmp_path, {second: 2})
+    assert journal.backlog_records == 3
+    journal.note_disposed(second, 4)
+    assert journal.backlog_records == 1
+    journal.append_now(make_record(1, items=3), 3)
+    journal.note_disposed(journal.chain_id, 2)
+    assert journal.backlog_records == 2
+    journal.close()

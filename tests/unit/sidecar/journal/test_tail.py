@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from journal.directory import list_segments
 from journal.errors import CorruptSegment, JournalError, TornTail
 from journal.format import JournalMode
 from journal.reader import FrameAt
@@ -151,6 +152,38 @@ def test_tail_begins_where_the_beginning_was_disposed_of(directory: Directory) -
     directory.write(range(9), segment_max_bytes=SEGMENT_BYTES)
     segment_paths(directory.path)[0].unlink()
     assert directory.read(directory.tail())[-1] == 8
+    assert directory.faults == []
+
+
+def test_tail_goes_on_behind_segments_that_were_disposed_of_since_the_last_process(directory: Directory) -> None:
+    chain_id = directory.write(range(9), segment_max_bytes=SEGMENT_BYTES)
+    tail = directory.tail()
+    frame = tail.read(1)[-1]
+    tail.close()
+    position = Position(frame.segment, frame.end, frame.frame + 1, frame.chain_hash, 1)
+    for path in segment_paths(directory.path)[:2]:
+        path.unlink()
+    assert directory.read(directory.tail({chain_id: position}))[-1] == 8
+    assert directory.faults == []
+
+
+def test_tail_takes_segments_that_vanish_while_it_looks_as_disposed_of(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write(range(9), segment_max_bytes=SEGMENT_BYTES)
+    gone = directory.write(range(10, 12))
+    listing = list_segments(directory.path)
+    for path in directory.path.glob(f"{gone.hex()}-*"):
+        path.unlink()
+    tail = directory.tail()
+    with monkeypatch.context() as patched:
+        patched.setattr("sidecar.journal.tail.list_segments", lambda _: listing)
+        assert directory.read(tail)[-1] == 8
+        for path in segment_paths(directory.path):
+            path.unlink()
+        # The next listing is as old: everything in it was read, and is gone.
+        assert directory.read(tail) == []
+    assert directory.read(tail) == []
     assert directory.faults == []
 
 
