@@ -13,7 +13,9 @@ _TAKEN = b""
 def serve(port: int) -> None:
     """Serve until killed."""
     server = grpc.server(ThreadPoolExecutor(2))
-    handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: _TAKEN)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: _TAKEN
+    )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler})])
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
