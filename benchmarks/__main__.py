@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, offline_verification, propagation, unary_check, verification
+from benchmarks import catch_up, offline_verification, propagation, shipping, unary_check, verification
 from benchmarks.installation import Running, running_installation
 from benchmarks.machine import LOAD_CORES, describe_machine, pin
 
@@ -24,9 +24,10 @@ OWN_QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "verification": verification.measure,
     "catch_up": catch_up.measure,
     "offline_verification": offline_verification.measure,
+    "shipping": shipping.measure,
 }
 #: What is measured without a name: the million entries of the other one are built for minutes.
-SHORT_SET = ("propagation", "unary_check", "verification", "catch_up")
+SHORT_SET = ("propagation", "unary_check", "verification", "catch_up", "shipping")
 
 
 def main() -> int:
@@ -77,6 +78,14 @@ def _print(machine: dict[str, str], measured: dict[str, dict[str, Any]]) -> None
             "≤ 1.30",
         )
     _add_log_rows(table, measured)
+    if shipped := measured.get("shipping"):
+        for name, budget in (("single", shipping.BUDGET_SINGLE), ("batched", shipping.BUDGET_BATCHED)):
+            table.add_row(
+                f"decisions exported, {name}, on a quarter of a core",
+                f"{shipped[f'{name}_per_quarter_core']:,.0f}/s ({shipped[f'{name}_per_quarter_core_spread']});"
+                f" {shipped[f'{name}_per_second']:,.0f}/s on a whole one",
+                f"≥ {budget:,}/s",
+            )
     console.print(table)
 
 

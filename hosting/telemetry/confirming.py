@@ -2,6 +2,7 @@
 
 OTLP lets a receiver answer an export with success and say in the answer that it has rejected some of the spans. The SDK's exporters do
 not read that answer, and take a redirection over HTTP for success too; either way spans would be gone and nobody would know.
+They are also given our own encoding, which is the same as theirs and several times as fast.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,14 @@ import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
+from hosting.telemetry.encoding import encode_spans
 from hosting.telemetry.errors import SpansRefused
 
 _PROTOBUF: Final = "application/x-protobuf"
@@ -52,6 +57,9 @@ class ConfirmingGrpcExporter(GrpcSpanExporter):
         super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
         self._client: Any = _NotingStub(self._client, self._answers)
 
+    def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+        return encode_spans(data)
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans."""
         self._answers.begin()
@@ -70,9 +78,9 @@ class ConfirmingHttpExporter(HttpSpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans."""
         self._answers.begin()
-        result = super().export(spans)
+        result = self._client.export(encode_spans(spans).SerializeToString())
         self._answers.verify()
-        return result
+        return SpanExportResult.SUCCESS if result.success else SpanExportResult.FAILURE
 
 
 class _NotingStub:

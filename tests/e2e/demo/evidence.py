@@ -5,7 +5,7 @@ from typing import Any
 from tests.e2e.demo.stage import Stage, Step, expect, find_suppression_file
 from tests.e2e.processes import wait_until
 from tests.e2e.search import IdentifierSearch
-from tests.e2e.spans import read_spans
+from tests.e2e.spans import read_check_spans
 
 _SHIPPING_SECONDS = 15.0
 
@@ -17,7 +17,7 @@ def show_trace(stage: Stage) -> Step:
     spans: list[dict[str, Any]] = []
 
     def has_everything() -> bool:
-        spans[:] = read_spans(stage.deployment.spans_path)
+        spans[:] = read_check_spans(stage.deployment.spans_path)
         return stage.decision_ids <= {span["attributes"]["consent.decision.id"] for span in spans}
 
     wait_until(has_everything, "a span of every decision has come", _SHIPPING_SECONDS)

@@ -1,26 +1,15 @@
 """Journal to receiver, over the SDK's real exporters: nothing missing, whatever goes away in between."""
 
-import random
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hosting.clock import SystemClock
 from hosting.development_ca import create_development_ca, issue_certificate
-from hosting.telemetry.exporter import build_exporter
-from hosting.telemetry.resource import build_resource
-from journal.format import JournalMode
-from sidecar.journal.position import POSITION_FILE_NAME, load_positions
-from sidecar.journal.shipper import Shipper
-from sidecar.journal.writer import FileJournal
-from sidecar.sync.backoff import Backoff
-from sidecar.telemetry.spans import project
-from tests.fakes.journal_material import CALLER_SPAN_ID, TRACE_ID, SealingKeys, make_record
+from sidecar.journal.position import POSITION_FILE_NAME
+from tests.fakes.journal_material import CALLER_SPAN_ID, TRACE_ID
 from tests.fakes.otlp_receiver import (
     PROTOCOLS,
     GrpcReceiver,
@@ -30,64 +19,7 @@ from tests.fakes.otlp_receiver import (
     SpanStore,
     make_receiver,
 )
-
-KEYS = SealingKeys()
-STOP_WITHIN_SECONDS = 5.0
-
-
-class Station:
-    """A journal, and shippers of it that run in threads."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.journal = self.open_journal()
-        self._stops: list[threading.Event] = []
-        self._threads: list[threading.Thread] = []
-        self._shippers: list[Shipper] = []
-
-    def open_journal(self) -> FileJournal:
-        return FileJournal.open(
-            self.directory, KEYS, "pod-1", JournalMode.GROUP, SystemClock(), segment_max_bytes=20_000
-        )
-
-    def append(self, numbers: range, items: int = 1) -> None:
-        for number in numbers:
-            self.journal.append_now(make_record(number, items), items)
-
-    def start_shipper(self, environ: dict[str, str]) -> None:
-        resource = build_resource("pod-1", "0.1.0", environ)
-        shipper = Shipper(
-            self.directory,
-            KEYS,
-            build_exporter(environ),
-            self.directory / POSITION_FILE_NAME,
-            SystemClock(),
-            project=partial(project, resource=resource),
-            delays=Backoff(0.02, 0.2, random.Random(1)),
-        )
-        stop = threading.Event()
-        thread = threading.Thread(target=shipper.run, args=(stop,))
-        thread.start()
-        self._stops.append(stop)
-        self._threads.append(thread)
-        self._shippers.append(shipper)
-
-    def stop_shipper(self) -> None:
-        """Raises AssertionError where it does not stop in time."""
-        self._stops.pop().set()
-        thread = self._threads.pop()
-        thread.join(STOP_WITHIN_SECONDS)
-        is_alive = thread.is_alive()
-        self._shippers.pop().close()
-        assert not is_alive
-
-    def close(self) -> None:
-        while self._stops:
-            self.stop_shipper()
-        self.journal.close()
-
-    def shipped(self) -> int:
-        return sum(position.decisions for position in load_positions(self.directory / POSITION_FILE_NAME).values())
+from tests.integration.sidecar.station import STOP_WITHIN_SECONDS, Station
 
 
 @pytest.fixture
