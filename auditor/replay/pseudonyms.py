@@ -35,6 +35,7 @@ class PseudonymTables:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._keys = dict(ring.audit_keys)
+        self._key_of: dict[int, bytes | None] = {}
         self._tables: OrderedDict[bytes, _Table] = OrderedDict()
 
     def knows_day(self, day: int) -> bool:
@@ -43,7 +44,9 @@ class PseudonymTables:
 
     def key_of(self, day: int) -> bytes | None:
         """The key that a sidecar with the same ring would use on a day; None where the ring has none."""
-        return self._ring.audit_key(day)
+        if day not in self._key_of:
+            self._key_of[day] = self._ring.audit_key(day)
+        return self._key_of[day]
 
     def find(self, pseudonyms: Sequence[bytes], key: bytes, tokens: list[bytes]) -> Tokens:
         """The tokens behind pseudonyms.

@@ -208,8 +208,9 @@ class _Run:
     def _check_permission(self, walk: ChainWalk, call: CallRecord, policy: Policy | None) -> None:
         question = read_question(call.question).question
         if not is_permission_plausible(question, policy):
-            text = f"decision {_format_id(call.call_id)}: caller {question.caller} was let through, which the policy of then did not permit"
-            self.report.add(Finding("CALLER_PERMISSION_DIFFERS", text, sidecar_id=walk.sidecar_id))
+            text = f"caller {question.caller} was let through, which the policy of then did not permit"
+            whole = f"decision {_format_id(call.call_id)}: {text}"
+            self.report.add(Finding("CALLER_PERMISSION_DIFFERS", whole, sidecar_id=walk.sidecar_id))
 
 
 _OBSTACLE_TEXTS: Final = {

@@ -45,7 +45,7 @@ from tests.fakes.log_builder import ORIGIN, START_MS, LogBuilder
 
 DAY_MS = 86_400_000
 FIRST_DAY = START_MS // DAY_MS
-AUDIT_KEYS = tuple((day, bytes([day % 251]) * 31 + b"\x01") for day in range(FIRST_DAY - 3, FIRST_DAY + 12))
+AUDIT_KEYS = tuple((day, bytes([day % 251]) * 31 + b"\x01") for day in range(FIRST_DAY - 3, FIRST_DAY + 15))
 CALLER = Caller("shop", frozenset({"*"}), frozenset({"check"}), Detail.FULL, may_use_tokens=True)
 SHY_CALLER = Caller("shy", frozenset({"left"}), frozenset({"check"}), Detail.FULL, may_use_tokens=False)
 NO_TRACE = TraceContext(bytes(15) + b"\x01", bytes(8), 1)
