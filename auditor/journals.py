@@ -116,6 +116,18 @@ class SidecarJournal:
         except (InvalidSegmentKey, ValueError):
             raise SegmentKeyMissing(f"{format_segment_name(*name)}: its key is not sealed to this auditor") from None
 
+    def reader(self, name: SegmentName) -> SegmentReader:
+        """Reads a segment, and opens its frames where there is a key for it; without one they are passed over as they lie.
+
+        Raises:
+            FolderUnusable: The file with the sealed keys is damaged.
+        """
+        try:
+            keys = _OneSegmentKey(self.data_key(name))
+        except SegmentKeyMissing:
+            return SegmentReader(self.path_of(name), None)
+        return SegmentReader(self.path_of(name), keys)
+
     def frames(self, name: SegmentName) -> Iterator[FrameAt]:
         """Every whole frame of a segment, opened. What follows the last whole one is left to `auditor.verify`.
 
