@@ -2,6 +2,7 @@
 
 import typer
 
+from auditor.cli.reconcile import reconcile_decisions
 from auditor.cli.replay import replay_decisions
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 
 
 app.command("replay")(replay_decisions)
+app.command("reconcile")(reconcile_decisions)
 
 
 @app.callback()
