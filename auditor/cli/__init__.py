@@ -2,6 +2,7 @@
 
 import typer
 
+from auditor.cli.export import export_records
 from auditor.cli.reconcile import reconcile_decisions
 from auditor.cli.replay import replay_decisions
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 
 app.command("replay")(replay_decisions)
 app.command("reconcile")(reconcile_decisions)
+app.command("export")(export_records)
 
 
 @app.callback()
