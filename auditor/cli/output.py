@@ -66,13 +66,10 @@ class Report:
 
 
 def choose_format(*, as_json: bool, as_csv: bool) -> OutputFormat:
-    """The form that the options ask for.
-
-    Raises:
-        typer.BadParameter: Both.
-    """
+    """The form that the options ask for; both together end the command."""
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+        typer.echo("consentry-auditor: --json and --csv exclude each other", err=True)
+        raise typer.Exit(2)
     return OutputFormat.JSON if as_json else OutputFormat.CSV if as_csv else OutputFormat.PEOPLE
 
 
@@ -116,8 +113,9 @@ def shown_progress(output_format: OutputFormat = OutputFormat.PEOPLE) -> Iterato
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=None)
+            # 0: nobody knows yet how much there is.
+            bars.update(tasks[what], completed=done, total=total or None)
 
         yield advance
 

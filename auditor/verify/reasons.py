@@ -7,6 +7,7 @@ class Reason(StrEnum):
     """Kinds of findings and notes."""
 
     # The log.
+    LOG_CHANGED = "LOG_CHANGED"
     LOG_COPY_DAMAGED = "LOG_COPY_DAMAGED"
     ENTRY_UNREADABLE = "ENTRY_UNREADABLE"
     EVENT_REFUSED = "EVENT_REFUSED"

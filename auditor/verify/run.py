@@ -6,8 +6,9 @@ from typing import Final
 
 from auditor.errors import FolderUnusable
 from auditor.findings import Finding, Findings, Severity
-from auditor.folder import AuditFolder
+from auditor.folder import CHANGED_SUFFIX, AuditFolder
 from auditor.journals import SidecarJournal
+from auditor.log_copy import FILE_NAME
 from auditor.log_tree import LogTree
 from auditor.progress import Progress, no_progress
 from auditor.verify.chain_check import ChainReport, disposed_until, verify_chain
@@ -22,8 +23,6 @@ from journal.format import SUFFIX, parse_segment_name
 
 SILENT_SECONDS: Final = 300
 """How long a sidecar may make no head, by default: as long as a feed waits before it raises its alarm."""
-CHANGED_SUFFIX: Final = ".changed"
-"""What `fetch` puts beside a segment whose earlier bytes have changed at the sidecar."""
 
 
 @dataclass(slots=True)
@@ -73,6 +72,9 @@ def verify_folder(
     with LogTree() as tree, HeadIndex() as index, RecordCheck(folder.trust.origin, tree) as records:
         run = _Run(folder, index, records, round(silent_seconds * 1000), progress)
         run.report.log = verify_log(folder, tree, index, run.report.findings, progress)
+        if (folder.path / (FILE_NAME + CHANGED_SUFFIX)).exists():
+            text = "the feed's log was once shorter than the copy: it was rolled back, or is another one"
+            run.report.findings.add(Finding(Reason.LOG_CHANGED, text, place=FILE_NAME + CHANGED_SUFFIX))
         run.verify_journals()
         run.verify_heads()
         run.verify_written_heads()
