@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from auditor.findings import Finding, Findings, Severity
+from auditor.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 _COLOURS: Final = {Severity.FINDING: "bold red", Severity.NOTE: "yellow"}
 _FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -68,13 +66,10 @@ class Report:
 
 
 def choose_format(*, as_json: bool, as_csv: bool) -> OutputFormat:
-    """The form that the options ask for.
-
-    Raises:
-        typer.BadParameter: Both.
-    """
+    """The form that the options ask for; both together end the command."""
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+        typer.echo("consentry-auditor: --json and --csv exclude each other", err=True)
+        raise typer.Exit(2)
     return OutputFormat.JSON if as_json else OutputFormat.CSV if as_csv else OutputFormat.PEOPLE
 
 
@@ -107,18 +102,20 @@ def describe(report: Report) -> dict[str, Any]:
 @contextmanager
 def shown_progress(output_format: OutputFormat = OutputFormat.PEOPLE) -> Iterator[Progress]:
     """A bar for each thing that is done, on a terminal and for people; nothing anywhere else."""
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
     console = _console(sys.stderr)
     is_shown = console.is_terminal and output_format is OutputFormat.PEOPLE
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not is_shown, transient=True) as bars:
+    with Bars(*columns, console=console, disable=not is_shown, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=None)
+            # 0: nobody knows yet how much there is.
+            bars.update(tasks[what], completed=done, total=total or None)
 
         yield advance
 
@@ -126,10 +123,11 @@ def shown_progress(output_format: OutputFormat = OutputFormat.PEOPLE) -> Iterato
 def format_time(unix_ms: int) -> str:
     """A time for people, in UTC; what no calendar holds as it is."""
     try:
-        return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
+        moment = datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
         # A sidecar's clock may say anything.
         return f"{unix_ms} ms after 1970"
+    return moment.replace("+00:00", " UTC")
 
 
 def neutralise_cell(value: object) -> str:

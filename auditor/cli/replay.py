@@ -26,6 +26,7 @@ def replay_decisions(
     config: ConfigOption = None,
     folder: FolderOption = None,
     key: KeyOption = None,
+    *,
     bootstrap_policy: Annotated[
         list[Path] | None,
         typer.Option(

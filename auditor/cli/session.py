@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from auditor.cli.output import OutputFormat, shown_progress
+
 if TYPE_CHECKING:
     from auditor.config import AuditorSettings
+    from auditor.fetch import FetchReport
     from auditor.findings import Findings
     from auditor.folder import AuditFolder
+    from auditor.journals import AuditorKey
     from auditor.keys import AuditorKeys
 
 CONFIG_VARIABLE = "CONSENTRY_AUDITOR_CONFIG"
@@ -64,14 +68,41 @@ def load(config: Path | None) -> "AuditorSettings":
         fail(str(error))
 
 
-def open_audit(config: Path | None, folder: Path | None, key: Path | None) -> "AuditFolder":
+def open_audit(
+    config: Path | None,
+    folder: Path | None,
+    key: Path | None,
+    *,
+    fetch_first: bool = False,
+    output_format: OutputFormat = OutputFormat.PEOPLE,
+) -> "AuditFolder":
     """The folder that options or settings name, with the auditor's key if there is one; or the end of the command."""
     from auditor.folder import open_folder
 
     settings = load(config)
     keys = load_keys(settings, key)
+    path, sealing = find_folder(settings, folder), None if keys is None else keys.sealing
     with checking():
-        return open_folder(find_folder(settings, folder), None if keys is None else keys.sealing)
+        if fetch_first:
+            fetch_into(settings, path, sealing, output_format)
+        return open_folder(path, sealing)
+
+
+def fetch_into(
+    settings: "AuditorSettings", folder: Path, key: "AuditorKey | None", output_format: OutputFormat
+) -> "FetchReport":
+    """Fetch what is new; where a source cannot be read to its end, the command ends too: it would judge half of the matter."""
+    from auditor.fetch import fetch
+
+    if settings.feed is None and not settings.sidecars:
+        fail("the settings name neither a feed nor a sidecar to fetch from")
+    with shown_progress(output_format) as progress:
+        report = fetch(settings, folder, key, progress=progress)
+    for failure in report.failures:
+        typer.echo(f"consentry-auditor: {failure}", err=True)
+    if report.failures:
+        raise typer.Exit(EXIT_NOT_CHECKED)
+    return report
 
 
 def find_folder(settings: "AuditorSettings", folder: Path | None) -> Path:
@@ -84,13 +115,13 @@ def find_folder(settings: "AuditorSettings", folder: Path | None) -> Path:
 
 def load_keys(settings: "AuditorSettings", key: Path | None) -> "AuditorKeys | None":
     """The auditor's own key, None where neither the option nor the settings name one; or the end of the command."""
-    from auditor.keys import load_auditor_key
+    from auditor.keys import DEFAULT_NAME, load_auditor_key, read_public_name
 
     path = key or settings.key_file
     if path is None:
         return None
     with checking():
-        return load_auditor_key(path, settings.name)
+        return load_auditor_key(path, settings.name or read_public_name(path) or DEFAULT_NAME)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The whole replay of an audit folder."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from auditor.errors import SegmentKeyMissing
 from auditor.findings import Finding, Severity
 from auditor.folder import AuditFolder
 from auditor.log_copy import LogCopy
+from auditor.progress import Progress, no_progress
 from auditor.replay.errors import LogNotReplayable, ReplayKeysMissing
 from auditor.replay.fold import LogFold, find_erasures
 from auditor.replay.judge import Judge, Obstacle, Outcome, Verdict, is_permission_plausible, read_question
@@ -23,9 +24,6 @@ from consent.policy import Policy
 
 _MS_PER_HOUR: Final = 3_600_000
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 BootstrapPolicies = Mapping[int, Policy]
 """Policies for the time before a sidecar's first snapshot, by version."""
 
@@ -33,7 +31,7 @@ BootstrapPolicies = Mapping[int, Policy]
 def replay(
     folder: AuditFolder,
     bootstrap_policies: BootstrapPolicies | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> ReplayReport:
     """Compute every recorded decision anew.
 

@@ -65,5 +65,5 @@ def test_findings_beyond_the_limit_are_counted_and_not_kept() -> None:
 
 
 def test_choose_format_of_both_is_refused() -> None:
-    with pytest.raises(typer.BadParameter):
+    with pytest.raises(typer.Exit):
         choose_format(as_json=True, as_csv=True)

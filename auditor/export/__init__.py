@@ -1,0 +1,1 @@
+"""Export: decision records and the log's entries as rows for other programs."""

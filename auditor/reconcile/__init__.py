@@ -1,0 +1,1 @@
+"""Reconciliation: what was answered, recorded, exported and asked for must be the same decisions."""
