@@ -2,6 +2,8 @@
 
 import typer
 
+from auditor.cli.evidence import evidence, verify_evidence
+
 app = typer.Typer(
     name="consentry-auditor",
     help="Verifies event log and decision journals without trusting whoever runs them, explains decisions, and makes evidence.",
@@ -11,6 +13,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(evidence)
+app.command("verify-evidence")(verify_evidence)
 
 
 @app.callback()
