@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,12 @@ def render_report(report: Report, facts: Mapping[str, str]) -> bytes:
         report: All sections.
         facts: About the export, as the manifest has them.
     """
+    template = _environment().get_template("report.html.j2")
+    return template.render(report=report, facts=facts, counts=_count(report)).encode("utf-8", "replace")
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -50,8 +57,7 @@ def render_report(report: Report, facts: Mapping[str, str]) -> bytes:
         "most_rows": MAX_SHOWN_ROWS,
         "titles": TITLES,
     }
-    content = environment.get_template("report.html.j2").render(report=report, facts=facts, counts=_count(report))
-    return content.encode("utf-8", "replace")
+    return environment
 
 
 def format_cell(cell: Cell) -> Markup:
