@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from auditor.cli.evidence import evidence, verify_evidence
 from auditor.cli.export import export_records
 from auditor.cli.fetch import fetch
 from auditor.cli.keys import init, keys_app, show_config
@@ -34,6 +35,8 @@ app.command()(verify)
 app.command("replay")(replay_decisions)
 app.command("reconcile")(reconcile_decisions)
 app.command("export")(export_records)
+app.command()(evidence)
+app.command("verify-evidence")(verify_evidence)
 
 
 def main() -> None:
