@@ -256,22 +256,10 @@ async def test_old_segments_go_once_the_log_holds_their_disposal(short_directory
     assert noted == [logged]
 
 
-class AllLogged(MemoryHeads):
-    """As if a head in its newest segment were logged of every chain in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__()
-        self._directory = directory
-
-    def logged(self, chain_id: bytes) -> LoggedPlace | None:
-        return LoggedPlace(1, max(list_segments(self._directory)[chain_id]), is_ended=False)
-
-
 async def test_running_sidecar_keeps_its_journal_below_the_size_that_the_settings_say(
-    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+    short_directory: Path,
 ) -> None:
     directory = short_directory / NAME / "journal"
-    monkeypatch.setattr("sidecar.runtime.NoHeads", lambda: AllLogged(directory))
     journal = {
         "directory": directory,
         "ship": False,
