@@ -17,8 +17,9 @@ def deployment() -> Iterator[Deployment]:
     """Runs from the first test that wants it to the last; beside `sidecar` it has a listener `mailer` that may do little."""
     with short_folder("e2e") as folder, Deployment(folder) as running:
         running.set_up()
-        # Receipts would come into the log at moments of their own.
-        change_settings(running.feed_settings, {"event_log.resign_seconds": 0.5, "event_log.receipts_seconds": 3600})
+        # Receipts, and refused calls, would come into the log at moments of their own.
+        quiet = {"event_log.receipts_seconds": 3600, "event_log.admin_refusals_seconds": 3600}
+        change_settings(running.feed_settings, {"event_log.resign_seconds": 0.5, **quiet})
         mailer = {"name": "mailer", "purposes": ["newsletter"], "methods": ["Check"], "detail": "effect"}
         listeners = [
             {"address": running.address("sidecar"), "callers": [{"name": "app", "detail": "full"}]},
