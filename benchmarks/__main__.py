@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, offline_verification, propagation, shipping, unary_check, verification
+from benchmarks import catch_up, journal_cost, offline_verification, propagation, shipping, unary_check, verification
 from benchmarks.installation import Running, running_installation
 from benchmarks.machine import LOAD_CORES, describe_machine, pin
 
@@ -25,9 +25,10 @@ OWN_QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "catch_up": catch_up.measure,
     "offline_verification": offline_verification.measure,
     "shipping": shipping.measure,
+    "journal_cost": journal_cost.measure,
 }
 #: What is measured without a name: the million entries of the other one are built for minutes.
-SHORT_SET = ("propagation", "unary_check", "verification", "catch_up", "shipping")
+SHORT_SET = ("propagation", "unary_check", "verification", "catch_up", "shipping", "journal_cost")
 
 
 def main() -> int:
@@ -77,6 +78,7 @@ def _print(machine: dict[str, str], measured: dict[str, dict[str, Any]]) -> None
             f"{load['p99_ratio']:.2f}: {load['check_p99_ms']:.1f} ms of {load['noop_p99_ms']:.1f} ms",
             "≤ 1.30",
         )
+    _add_journal_rows(table, measured)
     _add_log_rows(table, measured)
     if shipped := measured.get("shipping"):
         for name, budget in (("single", shipping.BUDGET_SINGLE), ("batched", shipping.BUDGET_BATCHED)):
@@ -87,6 +89,21 @@ def _print(machine: dict[str, str], measured: dict[str, dict[str, Any]]) -> None
                 f"≥ {budget:,}/s",
             )
     console.print(table)
+
+
+def _add_journal_rows(table: Table, measured: dict[str, dict[str, Any]]) -> None:
+    if cost := measured.get("journal_cost"):
+        table.add_row(
+            "keeping the record of a decision, mode group: processor time of the thread that checks",
+            f"{cost['append_processor_us']:.1f} µs ({cost['append_processor_us_spread']}); by the clock {cost['append_us']:.1f} µs",
+            f"≤ {journal_cost.BUDGET_MICROSECONDS:.0f} µs",
+        )
+        table.add_row(
+            "unary Check, journal in mode group / no journal, p99",
+            f"{cost['p99_ratio']:.2f} ({cost['p99_ratio_spread']}): "
+            f"{cost['recorded_p99_ms']:.1f} ms of {cost['unrecorded_p99_ms']:.1f} ms",
+            f"≤ {journal_cost.BUDGET_P99_RATIO:.2f}",
+        )
 
 
 def _add_log_rows(table: Table, measured: dict[str, dict[str, Any]]) -> None:

@@ -55,14 +55,15 @@ def measure(running: Running) -> dict[str, Any]:
 
 
 async def _take_turns(noop_address: str, sidecar_address: str) -> list[tuple[Load, Load]]:
-    await _load(noop_address, 0.5)
-    await _load(sidecar_address, 0.5)
+    await load(noop_address, 0.5)
+    await load(sidecar_address, 0.5)
     return [
-        (await _load(noop_address, ROUND_SECONDS), await _load(sidecar_address, ROUND_SECONDS)) for _ in range(ROUNDS)
+        (await load(noop_address, ROUND_SECONDS), await load(sidecar_address, ROUND_SECONDS)) for _ in range(ROUNDS)
     ]
 
 
-async def _load(address: str, seconds: float) -> Load:
+async def load(address: str, seconds: float) -> Load:
+    """Ask as fast as `IN_FLIGHT` callers can."""
     latencies_ms: list[float] = []
     end = time.perf_counter() + seconds
     async with grpc.aio.insecure_channel(address) as channel:

@@ -87,12 +87,12 @@ class FileJournal:
         self._unsynced = 0
         self._is_synced = True
         self._unrecorded_reported = 0
+        self._begin()
+        # What may take longer than an fsync may wait. Made first: the flusher asks for it, and it may run before this returns.
+        self._chores = Flusher(self._do_chores, 0, "journal-chores")
         gather_seconds = 0 if mode is JournalMode.SYNC else _GATHER_SECONDS
         tick_seconds = plan.tick_seconds if plan is not None else TICK_SECONDS
-        self._begin()
         self._flusher = Flusher(self._flush, gather_seconds, "journal-flusher", tick_seconds)
-        # What may take longer than an fsync may wait.
-        self._chores = Flusher(self._do_chores, 0, "journal-chores")
         self._chores.request()
 
     @classmethod

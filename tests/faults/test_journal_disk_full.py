@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from consent.eventlog.journal_head import HeadKind
 from journal.format import JournalMode
 from journal.reader import read_segment
 from sidecar.errors import JournalUnavailable
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
+from tests.fakes.journal_heads import SIDECAR_ID, kinds, make_plan, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,6 +29,7 @@ KEYS = SealingKeys()
 # Room, in bytes after the last whole frame, at which the disk is full.
 ROOMS = (0, 1, 11, 12, 13, 100, 250)
 RETRY_AFTER_MS = 100
+HEAD_PERIOD_MS = 10_000
 
 
 @pytest.mark.parametrize("mode", [JournalMode.GROUP, JournalMode.SYNC])
@@ -43,11 +46,15 @@ def test_journal_on_a_full_disk_denies_recovers_and_tears_nothing(tmp_path: Path
     assert list(tmp_path.glob("*.tmp")) == []
     # One segment to begin with, and one after each time: trying in vain leaves no file behind.
     assert len(segment_paths(tmp_path)) == 1 + len(ROOMS)
+    (heads,) = verify_heads(tmp_path, KEYS).values()
+    # One at the beginning, one that was due on each full disk and was made once there was room, and the last.
+    assert kinds(heads) == [HeadKind.PERIODIC] * (1 + len(ROOMS)) + [HeadKind.FINAL]
+    assert heads[-1].decisions == len(told["kept"])
 
 
 async def fill_again_and_again(directory: Path, mode: JournalMode) -> dict[str, Any]:
     clock = FakeClock()
-    journal = FileJournal.open(directory, KEYS, "pod-1", mode, clock)
+    journal = FileJournal.open(directory, KEYS, SIDECAR_ID, mode, clock, plan=make_plan(directory))
     kept: list[int] = []
     denied: list[int] = []
     reasons: list[str] = []
@@ -69,8 +76,11 @@ async def fill_again_and_again(directory: Path, mode: JournalMode) -> dict[str, 
             else:
                 kept.append(number)
             number += 1
+        clock.advance(HEAD_PERIOD_MS)
+        journal.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         clock.advance(RETRY_AFTER_MS)
+        journal.flush()
     await journal.append(make_record(number), 1)
     kept.append(number)
     journal.close()

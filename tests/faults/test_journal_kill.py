@@ -1,7 +1,7 @@
 """kill -9 of a process that keeps records: whatever it had confirmed is read back, and the crash is not called tampering.
 
-Run as a program, this file makes such processes: for each number that it reads, a child begins there, appends as fast as it can, and
-prints the number of each record once `append` has returned.
+Each process signs for its own chain, and for how the one before it ended. Run as a program, this file makes such processes: for each
+number that it reads, a child begins there, appends as fast as it can, and prints the number of each record once `append` has returned.
 """
 
 import asyncio
@@ -13,39 +13,67 @@ from pathlib import Path
 
 import pytest
 
+from consent.eventlog.journal_head import HeadKind
 from hosting.clock import SystemClock
 from journal.errors import JournalError, TornTail
-from journal.format import JournalMode
+from journal.format import FrameKind, JournalMode
 from journal.reader import read_segment
+from sidecar.journal.recovery import LOCK_NAME, ChainRecovery
 from sidecar.journal.tail import Tail
 from sidecar.journal.writer import FileJournal
+from tests.fakes.journal_heads import SIDECAR_ID, make_plan, read_chains, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEYS = SealingKeys()
 KILLS = 10
+MANY_KILLS = 200
 KILLED = "killed\n"
 SEGMENT_MAX_BYTES = 8_000
 CONCURRENT = 8
+CONFIRM_EVERY = 40
 
 
 @pytest.mark.parametrize("mode", [JournalMode.GROUP, JournalMode.SYNC])
-def test_journal_after_kill_holds_every_confirmed_record(tmp_path: Path, mode: JournalMode) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long(seconds=120))])
+def test_journal_after_kill_holds_every_confirmed_record(tmp_path: Path, mode: JournalMode, kills: int) -> None:
     command = [sys.executable, __file__, str(tmp_path), mode]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     confirmed: set[int] = set()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as parent:
-        for round_number in range(KILLS):
+        for round_number in range(kills):
             # Killed at another moment each time, as counted by what it has confirmed.
-            confirmed |= run_until_killed(parent, first=round_number * 1_000_000, confirmations=7 + 23 * round_number)
+            confirmations = 7 + 23 * (round_number % KILLS) + round_number // KILLS
+            confirmed |= run_until_killed(parent, first=round_number * 1_000_000, confirmations=confirmations)
         assert parent.stdin is not None
         parent.stdin.close()
-    assert len(confirmed) >= KILLS * 7
+    assert len(confirmed) >= kills * 7
     faults: list[JournalError] = []
     found = {record for path in tmp_path.glob("*.journal") for record in read_until_torn(path, faults)}
     assert [number for number in confirmed if make_record(number) not in found] == []
     assert [fault for fault in faults if not isinstance(fault, TornTail)] == []
     assert_tail_reads_the_same(tmp_path, found)
+    assert_every_end_is_signed(tmp_path, mode)
+
+
+def assert_every_end_is_signed(directory: Path, mode: JournalMode) -> None:
+    """One process more, which is not killed."""
+    plan = make_plan(directory)
+    journal = FileJournal.open(directory, KEYS, SIDECAR_ID, mode, SystemClock(), plan=plan)
+    ChainRecovery(directory, KEYS, journal, plan, SystemClock()).recover()
+    journal.close()
+    chains = read_chains(directory, KEYS)
+    about = verify_heads(directory, KEYS)
+    waiting = {(head.chain_id, head.number) for head in plan.outbox.pending(1_000_000)}
+    for chain_id, heads in about.items():
+        end = heads[-1]
+        assert end.kind == (HeadKind.FINAL if chain_id == journal.chain_id else HeadKind.RECOVERY)
+        assert end.decisions == max((decisions for _, decisions in chains[chain_id].ends.values()), default=0)
+        assert sum(head.kind == HeadKind.RECOVERY for head in heads) <= 1
+        place = plan.outbox.logged(chain_id)
+        unlogged = [head for head in heads if place is None or head.number > place.number]
+        assert {(head.chain_id, head.number) for head in unlogged} <= waiting
+    assert list(directory.glob("*.lock")) == [directory / LOCK_NAME]
 
 
 def run_until_killed(parent: subprocess.Popen[str], *, first: int, confirmations: int) -> set[int]:
@@ -77,22 +105,30 @@ def assert_tail_reads_the_same(directory: Path, records: set[bytes]) -> None:
     tail = Tail(directory, KEYS, SystemClock(), {}, faults.append)
     frames = tail.read(10_000_000)
     tail.close()
-    assert {record for frame in frames for record in frame.records} == records
+    found = [frame for frame in frames if frame.kind == FrameKind.RECORDS]
+    assert {record for frame in found for record in frame.records} == records
     assert sum(frame.decisions for frame in frames) == len(records)
     assert [fault for fault in faults if not isinstance(fault, TornTail)] == []
 
 
 async def keep_appending(directory: Path, mode: JournalMode, first: int) -> None:
-    journal = FileJournal.open(directory, KEYS, "pod-1", mode, SystemClock(), segment_max_bytes=SEGMENT_MAX_BYTES)
+    plan = make_plan(directory, head_seconds=0.05, idle_head_seconds=0.05)
+    clock = SystemClock()
+    journal = FileJournal.open(directory, KEYS, SIDECAR_ID, mode, clock, segment_max_bytes=SEGMENT_MAX_BYTES, plan=plan)
 
     async def append(start: int) -> None:
         number = start
         while True:
             await journal.append(make_record(number), 1)
             os.write(1, f"{number}\n".encode("ascii"))
+            journal.count_answered(1)
             number += CONCURRENT
+            if number % CONFIRM_EVERY == 0:
+                # As if the feed had logged them.
+                plan.outbox.confirm(plan.outbox.pending(3))
 
-    await asyncio.gather(*(append(first + at) for at in range(CONCURRENT if mode is JournalMode.SYNC else 1)))
+    with ChainRecovery(directory, KEYS, journal, plan, clock):
+        await asyncio.gather(*(append(first + at) for at in range(CONCURRENT if mode is JournalMode.SYNC else 1)))
 
 
 def make_children(directory: Path, mode: JournalMode) -> None:
