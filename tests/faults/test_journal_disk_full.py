@@ -21,7 +21,7 @@ from journal.reader import read_segment
 from sidecar.errors import JournalUnavailable
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
-from tests.fakes.journal_heads import SIDECAR_ID, kinds, make_plan, verify_heads
+from tests.fakes.journal_chains import SIDECAR_ID, kinds, make_plan, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record, segment_paths
 
 REPOSITORY = Path(__file__).resolve().parents[2]

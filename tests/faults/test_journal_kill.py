@@ -21,7 +21,7 @@ from journal.reader import read_segment
 from sidecar.journal.recovery import LOCK_NAME, ChainRecovery
 from sidecar.journal.tail import Tail
 from sidecar.journal.writer import FileJournal
-from tests.fakes.journal_heads import SIDECAR_ID, make_plan, read_chains, verify_heads
+from tests.fakes.journal_chains import SIDECAR_ID, make_plan, read_chains, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from sidecar.journal.heads import ChainPlan
 from sidecar.journal.recovery import ChainRecovery
 from sidecar.journal.writer import FileJournal, OnUnavailable
 from tests.fakes.clock import FakeClock
-from tests.fakes.journal_heads import SIDECAR_ID, copy_as_crashed, make_plan, read_chains, verify_heads
+from tests.fakes.journal_chains import SIDECAR_ID, copy_as_crashed, make_plan, read_chains, verify_heads
 from tests.fakes.journal_material import SealingKeys, make_record
 
 KEYS = SealingKeys()

@@ -19,6 +19,7 @@ from consent.eventlog.errors import EventLogError
 from consent.policy import PolicyError
 from consent.vocabulary.directive import Kind
 from consent.vocabulary.reason import Effect, Reason
+from feed.alerts import Alert
 from feed.errors import FeedError
 from feed.grpc_api import sync_errors
 from hosting.errors import HostingError
@@ -87,7 +88,7 @@ def known_names() -> set[str]:
     """Everything in capitals that the code means something by."""
     roots = (ConsentError, EventLogError, PolicyError, HostingError, SidecarError, FeedError)
     reasons = {error.reason for root in roots for error in with_subclasses(root)}
-    enumerated = {member.name for names in (Effect, Reason, EventType, Kind, SyncState) for member in names}
+    enumerated = {member.name for names in (Alert, Effect, Reason, EventType, Kind, SyncState) for member in names}
     # Imported for what they add to the errors.
     assert {sync_errors.LogFork.reason, receipt.MalformedReceipt.reason} <= reasons
     return reasons | enumerated | {code.name for code in grpc.StatusCode}
