@@ -185,3 +185,24 @@ def test_answer_that_is_no_confirmation_counts_as_none(station: Station, status:
     thread.join()
     server.server_close()
     assert station.shipped() == 0
+
+
+def test_switches_of_opentelemetry_thin_no_decision(station: Station) -> None:
+    switches = {
+        "OTEL_SDK_DISABLED": "true",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": "1",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "1",
+    }
+    receiver = make_receiver("grpc", SpanStore())
+    receiver.start()
+    station.append(range(10))
+    station.append(range(1_000, 1_001), items=1_200)
+    shipper = ShipperProcess(station.directory, receiver.environ | switches)
+    receiver.store.wait_until(lambda store: distinct(store) == 1_210, CATCH_UP_SECONDS)
+    shipper.kill()
+    receiver.stop()
+    assert all(len(span.attributes) > 1 and not span.dropped for span in receiver.store.spans)
