@@ -48,6 +48,8 @@ class Answers:
 class ConfirmingGrpcExporter(GrpcSpanExporter):
     """OTLP over gRPC; `export` raises SpansRefused. Takes the SDK exporter's arguments."""
 
+    _channel: Any
+
     def __init__(self, **options: Any) -> None:
         self._answers = Answers()
         super().__init__(**options)
@@ -65,6 +67,11 @@ class ConfirmingGrpcExporter(GrpcSpanExporter):
         self._answers.begin()
         result = super().export(spans)
         self._answers.verify()
+        if result is not SpanExportResult.SUCCESS and not self._shutdown:
+            # A connection that a network has swallowed would be believed in for many minutes; the SDK makes a new one only where the
+            # other side says that it is gone.
+            self._channel.close()
+            self._initialize_channel_and_stub()
         return result
 
 

@@ -34,6 +34,7 @@ class FaultyNetwork:
         self._chance = chance
         self._fault = Fault.NONE
         self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._stranded: set[asyncio.StreamWriter] = set()
 
     def turn(self, fault: Fault) -> None:
         """Let a fault strike; what was cut stays cut, and a new connection is as good as the fault lets it."""
@@ -46,6 +47,10 @@ class FaultyNetwork:
         for pair in tuple(self._connections):
             for writer in pair:
                 writer.transport.abort()
+
+    def strand_connections(self) -> None:
+        """Swallow for ever what comes over the connections there are, and tell nobody; new ones are good."""
+        self._stranded.update(writer for pair in self._connections for writer in pair)
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -66,6 +71,8 @@ class FaultyNetwork:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK_BYTES):
+            if writer in self._stranded:
+                continue
             match self._fault:
                 case Fault.HALF_OPEN:
                     continue

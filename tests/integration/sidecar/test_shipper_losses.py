@@ -1,5 +1,7 @@
 """What the shipper is for: a receiver that is away, slow, choosy or elsewhere, and a shipper that is killed, and no decision is missing."""
 
+import asyncio
+import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.faulty_network import faulty_network
 from tests.fakes.journal_material import make_record
 from tests.fakes.otlp_receiver import PROTOCOLS, ReceivedSpan, SpanStore, make_receiver
 from tests.integration.sidecar.station import ShipperProcess, Station
@@ -185,3 +188,40 @@ def test_answer_that_is_no_confirmation_counts_as_none(station: Station, status:
     thread.join()
     server.server_close()
     assert station.shipped() == 0
+
+
+def test_switches_of_opentelemetry_thin_no_decision(station: Station) -> None:
+    switches = {
+        "OTEL_SDK_DISABLED": "true",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": "1",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "1",
+    }
+    receiver = make_receiver("grpc", SpanStore())
+    receiver.start()
+    station.append(range(10))
+    station.append(range(1_000, 1_001), items=1_200)
+    shipper = ShipperProcess(station.directory, receiver.environ | switches)
+    receiver.store.wait_until(lambda store: distinct(store) == 1_210, CATCH_UP_SECONDS)
+    shipper.kill()
+    receiver.stop()
+    assert all(len(span.attributes) > 1 and not span.dropped for span in receiver.store.spans)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_connection_that_a_network_has_swallowed_is_given_up(station: Station, protocol: str) -> None:
+    receiver = make_receiver(protocol, SpanStore())
+    receiver.start()
+    async with faulty_network(receiver.port, random.Random(1)) as network:
+        environ = receiver.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{network.port}"}
+        station.start_shipper(environ | {"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"})
+        station.append(range(3))
+        await asyncio.to_thread(receiver.store.wait_until, lambda store: distinct(store) == 3)
+        network.strand_connections()
+        station.append(range(3, 6))
+        await asyncio.to_thread(receiver.store.wait_until, lambda store: distinct(store) == 6)
+        await asyncio.to_thread(station.stop_shipper)
+    receiver.stop()
