@@ -25,6 +25,7 @@ from auditor.cli.session import (
 if TYPE_CHECKING:
     from auditor.trail.subject import ResolvedSubject
 
+_BRIEF = ("at_ms", "sidecar_id", "caller", "purposes", "effect", "reason", "decision_id")
 _TRACE_CHARACTERS = 32
 _UUID_CHARACTERS = 36
 _SEQ_CHARACTERS = 19
@@ -78,7 +79,10 @@ def trail(
             answer = trace_trace(opened, asked, progress)
         else:
             answer = trace_entry(opened, asked, progress)
-    tables = [Table(title, columns, rows) for title, columns, rows in answer.tables]
+    tables = [
+        Table(title, columns, rows, _BRIEF if set(_BRIEF) <= set(columns) else ())
+        for title, columns, rows in answer.tables
+    ]
     print_report(Report(answer.title, answer.figures, answer.findings, tables, answer.text), output_format)
     end(answer.findings)
     if not answer.is_complete:
