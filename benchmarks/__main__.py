@@ -11,7 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, journal_cost, offline_verification, propagation, shipping, unary_check, verification
+from benchmarks import (
+    catch_up,
+    journal_cost,
+    journal_verification,
+    offline_verification,
+    propagation,
+    shipping,
+    unary_check,
+    verification,
+)
 from benchmarks.installation import Running, running_installation
 from benchmarks.machine import LOAD_CORES, describe_machine, pin
 
@@ -26,6 +35,7 @@ OWN_QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "offline_verification": offline_verification.measure,
     "shipping": shipping.measure,
     "journal_cost": journal_cost.measure,
+    "journal_verification": journal_verification.measure,
 }
 #: What is measured without a name: the million entries of the other one are built for minutes.
 SHORT_SET = ("propagation", "unary_check", "verification", "catch_up", "shipping", "journal_cost")
@@ -124,6 +134,12 @@ def _add_log_rows(table: Table, measured: dict[str, dict[str, Any]]) -> None:
             f"verify-log of {verified['entries']:,} entries",
             f"{verified['seconds']:.1f} s; {verified['processor_seconds']:.1f} s of processor time",
             f"≤ {offline_verification.BUDGET_SECONDS:.0f} s",
+        )
+    for shape, audited in measured.get("journal_verification", {}).items():
+        table.add_row(
+            f"consentry-auditor verify of {audited['records']:,} records, {shape} in a frame",
+            f"{audited['seconds']:.1f} s; {audited['processor_seconds']:.1f} s of processor time; {audited['mebibytes']:.0f} MiB",
+            f"≤ {journal_verification.BUDGET_SECONDS:.0f} s, {journal_verification.BUDGET_MEBIBYTES:.0f} MiB",
         )
 
 
