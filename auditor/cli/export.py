@@ -14,7 +14,7 @@ from uuid import UUID
 
 import typer
 
-from auditor.cli.session import ConfigOption, FolderOption, KeyOption, checking, fail, open_audit
+from auditor.cli.session import ConfigOption, FetchOption, FolderOption, KeyOption, checking, fail, open_audit
 
 if TYPE_CHECKING:
     from auditor.export.decisions import DecisionFilter
@@ -53,6 +53,7 @@ def export_records(  # noqa: PLR0913 - one for each option
     key: KeyOption = None,
     *,
     out: OutOption = None,
+    fetch_first: FetchOption = False,
     export_format: Annotated[
         ExportFormat, typer.Option("--format", help="JSON, one object a line, or CSV.")
     ] = ExportFormat.JSONL,
@@ -72,6 +73,7 @@ def export_records(  # noqa: PLR0913 - one for each option
     """Write decision records, or the log's entries, as JSON lines or CSV.
 
     A filter may be given several times: one of its values must match. Neither form holds a token; docs/reconcile.md lists the fields.
+    Example: consentry-auditor export -f audit -k auditor.key --from 2026-01-01 --to 2026-02-01 --effect DENY -o denials.jsonl
     """
     from auditor.export.decisions import DecisionFilter
 
@@ -88,7 +90,7 @@ def export_records(  # noqa: PLR0913 - one for each option
         reasons=_parse_names("--reason", reason),
         decision_ids=frozenset(_parse_id(text) for text in decision_id or ()),
     )
-    audit = open_audit(config, folder, key)
+    audit = open_audit(config, folder, key, fetch_first=fetch_first)
     with checking():
         if events:
             _export_events(audit, wanted, out, export_format)

@@ -8,6 +8,7 @@ import typer
 from auditor.cli.session import (
     ConfigOption,
     CsvOption,
+    FetchOption,
     FolderOption,
     JsonOption,
     KeyOption,
@@ -52,6 +53,7 @@ def reconcile_decisions(  # noqa: PLR0913 - one for each option
     gap_seconds: Annotated[
         float, typer.Option("--gap-seconds", min=1, help="From how long on a time without heads counts as a gap.")
     ] = 300,
+    fetch_first: FetchOption = False,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -59,12 +61,13 @@ def reconcile_decisions(  # noqa: PLR0913 - one for each option
 
     Heads and records are taken as they stand; run `verify` for whether they are authentic. CSV has a line for each sidecar and hour.
     docs/reconcile.md says what each column and finding means.
+    Example: consentry-auditor reconcile -f audit -k auditor.key --spans spans.json --calls shop.csv
     """
     from auditor.cli.output import choose_format, print_report, shown_progress
     from auditor.reconcile.run import Claims, reconcile
 
     output_format = choose_format(as_json=as_json, as_csv=as_csv)
-    audit = open_audit(config, folder, key)
+    audit = open_audit(config, folder, key, fetch_first=fetch_first, output_format=output_format)
     with checking(), shown_progress(output_format) as progress:
         report = reconcile(
             audit,

@@ -8,6 +8,7 @@ import typer
 from auditor.cli.session import (
     ConfigOption,
     CsvOption,
+    FetchOption,
     FolderOption,
     JsonOption,
     KeyOption,
@@ -35,6 +36,7 @@ def replay_decisions(
             help="Signed policy that sidecars start from before their first snapshot; may be given for each version.",
         ),
     ] = None,
+    fetch_first: FetchOption = False,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -42,13 +44,15 @@ def replay_decisions(
 
     Needs the folder's replay.keys, which `consentry-feed replay-keys` makes for the auditor's key. What it shows and what it cannot:
     docs/replay.md. CSV has a line for each sidecar and hour.
+    Exit codes: 0 no difference; 1 findings; 2 could not replay, or not all of it.
+    Example: consentry-auditor replay -f audit -k auditor.key
     """
     from auditor.cli.output import choose_format, print_report, shown_progress
     from auditor.replay.run import replay
     from hosting.bootstrap_policy import load_bootstrap_policy
 
     output_format = choose_format(as_json=as_json, as_csv=as_csv)
-    audit = open_audit(config, folder, key)
+    audit = open_audit(config, folder, key, fetch_first=fetch_first, output_format=output_format)
     with checking():
         policies = [load_bootstrap_policy(path, audit.trust, None) for path in bootstrap_policy or ()]
         with shown_progress(output_format) as progress:

@@ -104,3 +104,9 @@ def _describe(entry: CopiedEntry) -> Row:
         "kind": "" if kind is None else _KINDS.get(kind, str(kind)),
         "detail": " ".join(details),
     }
+
+
+def format_event_table() -> str:
+    """The fields as a Markdown table."""
+    rows = ["| field | meaning |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{name}` | {meaning} |" for name, meaning in EVENT_FIELDS.items())]) + "\n"

@@ -236,9 +236,7 @@ class _Walk:
     def reach(self, segment: int, frame: int) -> None:
         """Cover with every head that stands before a frame."""
         while self._due is not None and (self._due.segment, self._due.frame) <= (segment, frame):
-            last = self._counted.last
-            if last is None or self._due.number > last.number:
-                self._counted.cover(self._due)
+            self._counted.cover(self._due)
             self._due = next(self._heads, None)
 
     def pass_head(self, head: JournalHead) -> None:

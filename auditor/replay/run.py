@@ -114,7 +114,7 @@ class _Run:
         self._bootstrap = bootstrap
         self._judged_situations: dict[bytes, bytes] = {}
         self._other_days_keys: Counter[str] = Counter()
-        self._beyond: Counter[bytes] = Counter()
+        self._ahead: Counter[bytes] = Counter()
 
     def take(self, walk: ChainWalk, found: CallIn) -> None:
         """Judge one call."""
@@ -139,12 +139,9 @@ class _Run:
             if walk.went_back:
                 text = f"{walk.went_back} decisions were made on a smaller log than one before them"
                 self.report.add(Finding("SIZE_WENT_BACK", text, sidecar_id=walk.sidecar_id, place=place))
-            if beyond := self._beyond[walk.chain_id]:
-                text = (
-                    f"{beyond} decisions name a larger log than the copy, which ends at entry {self._checkpoint.size}:"
-                    " fetch the log again, behind the journals"
-                )
-                self.report.add(Finding("RECORD_BEYOND_LOG", text, sidecar_id=walk.sidecar_id, place=place))
+            if ahead := self._ahead[walk.chain_id]:
+                text = f"{ahead} decisions were made on a larger log than the copy, which ends at entry {self._checkpoint.size}"
+                self.report.add(Finding("RECORDS_AHEAD", text, Severity.NOTE, walk.sidecar_id, place))
             if walk.error is not None:
                 self.report.unread += 1
                 self.report.add(_describe_unread(walk, place))
@@ -177,7 +174,7 @@ class _Run:
             policy = self._bootstrap.get(situation.policy_version)
             return (Obstacle.BOOTSTRAP_POLICY if policy is None else None), policy
         if size > self._checkpoint.size:
-            self._beyond[walk.chain_id] += len(call.items)
+            self._ahead[walk.chain_id] += len(call.items)
             return Obstacle.BEYOND_THE_LOG, None
         if size < fold.size or not fold.advance(size):
             return Obstacle.SIZE_WENT_BACK, None

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from auditor.cli import app
-from auditor.export.decisions import EVERYTHING, FIELDS, MARKS, DecisionExport, DecisionFilter
-from auditor.export.events import EVENT_FIELDS, list_events
+from auditor.export.decisions import EVERYTHING, FIELDS, MARKS, DecisionExport, DecisionFilter, format_field_table
+from auditor.export.events import EVENT_FIELDS, format_event_table, list_events
 from auditor.folder import AuditFolder
 from auditor.keys import KEY_USE
 from auditor.log_copy import CopiedEntry, LogCopyWriter
@@ -23,6 +23,7 @@ from hosting.key_files import create_key_file
 from tests.fakes.audit_material import AUDITOR, JournalBuilder, enrol, write_folder
 from tests.fakes.journal_material import NOW_MS, QUESTION, SITUATION, make_call
 from tests.fakes.log_builder import ORIGIN, LogBuilder, token_of
+from tests.unit.docs.pages import read_page
 
 RunExport = Callable[..., tuple[int, str, str]]
 
@@ -239,3 +240,9 @@ def test_export_command_takes_times_in_iso_8601(run_export: RunExport) -> None:
     assert (code, len(said.splitlines())) == (0, 2)
     code, said, _ = run_export("--events", "--to", "2026-01-01", "--format", "csv")
     assert (code, said) == (0, f"{','.join(EVENT_FIELDS)}\n")
+
+
+def test_export_fields_are_those_of_the_documentation() -> None:
+    page = read_page("docs/reconcile.md")
+    assert format_field_table() in page
+    assert format_event_table() in page
