@@ -23,3 +23,15 @@ class SegmentKeyMissing(AuditorError):
     """No key at hand opens a segment, so that its records cannot be read; its chain can still be verified."""
 
     reason = "SEGMENT_KEY_MISSING"
+
+
+class SourceUnavailable(AuditorError):
+    """A feed or a sidecar cannot be reached, or refuses to answer."""
+
+    reason = "SOURCE_UNAVAILABLE"
+
+
+class SourceMisbehaves(AuditorError):
+    """What a feed or a sidecar sends is not what was asked for. Unexpected: another version, or somebody in between."""
+
+    reason = "SOURCE_MISBEHAVES"

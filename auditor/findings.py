@@ -1,7 +1,10 @@
 """What an audit finds."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+MAX_LISTED: Final = 1_000
+"""Findings, and as many notes, that are kept with their text; all are counted."""
 
 
 class Severity(StrEnum):
@@ -29,3 +32,32 @@ class Finding(NamedTuple):
     severity: Severity = Severity.FINDING
     sidecar_id: str = ""
     place: str = ""
+
+
+class Findings:
+    """Takes what is found, in order. Memory stays flat however much that is.
+
+    Attributes:
+        counts: How many of each severity.
+    """
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(Severity, 0)
+        self._listed: dict[Severity, list[Finding]] = {severity: [] for severity in Severity}
+
+    def add(self, *found: Finding) -> None:
+        """Take note."""
+        for finding in found:
+            self.counts[finding.severity] += 1
+            if len(self._listed[finding.severity]) < MAX_LISTED:
+                self._listed[finding.severity].append(finding)
+
+    @property
+    def listed(self) -> tuple[Finding, ...]:
+        """The first `MAX_LISTED` findings, then as many notes."""
+        return (*self._listed[Severity.FINDING], *self._listed[Severity.NOTE])
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing but notes."""
+        return not self.counts[Severity.FINDING]

@@ -25,6 +25,8 @@ TRUST_FILE_NAME: Final = "trust.note"
 ROOT_KEY_FILE_NAME: Final = "root.pub"
 REPLAY_KEYS_FILE_NAME: Final = "replay.keys"
 JOURNALS_DIRECTORY_NAME: Final = "journals"
+CHANGED_SUFFIX: Final = ".changed"
+"""What `fetch` puts beside a file where a source gave something else later than it had given before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class SidecarJournal:
         """
         chain_id, number = name
         if self._sealed is None:
-            self._sealed = _load_sealed(self.directory / KEYS_FILE_NAME)
+            self._sealed = load_sealed_keys(self.directory / KEYS_FILE_NAME)
         sealed = self._sealed.get(format_key_name(name))
         if self.key is None or sealed is None:
             raise SegmentKeyMissing(f"{format_segment_name(*name)}: there is no key for it")
@@ -115,6 +115,18 @@ class SidecarJournal:
             )
         except (InvalidSegmentKey, ValueError):
             raise SegmentKeyMissing(f"{format_segment_name(*name)}: its key is not sealed to this auditor") from None
+
+    def reader(self, name: SegmentName) -> SegmentReader:
+        """Reads a segment, and opens its frames where there is a key for it; without one they are passed over as they lie.
+
+        Raises:
+            FolderUnusable: The file with the sealed keys is damaged.
+        """
+        try:
+            keys = _OneSegmentKey(self.data_key(name))
+        except SegmentKeyMissing:
+            return SegmentReader(self.path_of(name), None)
+        return SegmentReader(self.path_of(name), keys)
 
     def frames(self, name: SegmentName) -> Iterator[FrameAt]:
         """Every whole frame of a segment, opened. What follows the last whole one is left to `auditor.verify`.
@@ -150,7 +162,12 @@ def format_key_name(name: SegmentName) -> str:
     return f"{name[0].hex()}-{name[1]}"
 
 
-def _load_sealed(path: Path) -> dict[str, str]:
+def load_sealed_keys(path: Path) -> dict[str, str]:
+    """Read a file of sealed keys; empty where there is none.
+
+    Raises:
+        FolderUnusable: It is damaged.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

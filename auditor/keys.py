@@ -11,9 +11,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from auditor.journals import AuditorKey
 from consent.eventlog.keys import KeyKind, SigningKey, generate_signing_key
-from hosting.key_files import create_key_file, read_key_file
+from hosting.key_files import create_key_file, read_key_file, write_file_atomically
+from journal.auditor_key import AuditorPublicKey, format_auditor_key, parse_auditor_key
+from journal.errors import MalformedAuditorKey
 
 KEY_USE: Final = "auditor"
+DEFAULT_NAME: Final = "auditor"
+"""Of an auditor whose name nothing says."""
+PUBLIC_SUFFIX: Final = ".pub"
+"""Of the public half's file, beside the key."""
 
 _KEY_BYTES: Final = 32
 
@@ -48,6 +54,29 @@ def load_auditor_key(path: Path, name: str) -> AuditorKeys:
         KeyFileError: It is missing, open to others, or of another use.
     """
     return _split(bytes(read_key_file(path, use=KEY_USE, length_bytes=2 * _KEY_BYTES)), name)
+
+
+def public_key_path(path: Path) -> Path:
+    """Where the public half of a key file lies."""
+    return path.with_name(path.name + PUBLIC_SUFFIX)
+
+
+def write_public_key(path: Path, keys: AuditorKeys) -> None:
+    """Write the public half beside a key file: what feed and sidecars are given to seal something to this auditor.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    public = AuditorPublicKey(keys.sealing.private_key.public_key().public_bytes_raw(), keys.signing.verifier_key)
+    write_file_atomically(public_key_path(path), f"{format_auditor_key(public)}\n".encode(), mode=0o644)
+
+
+def read_public_name(path: Path) -> str | None:
+    """The auditor's name, from the public half beside a key file; None where there is none that can be read."""
+    try:
+        return parse_auditor_key(public_key_path(path).read_text(encoding="utf-8")).name
+    except (OSError, UnicodeDecodeError, MalformedAuditorKey):
+        return None
 
 
 def _split(secret: bytes, name: str) -> AuditorKeys:

@@ -66,6 +66,28 @@ class CopiedEntry(NamedTuple):
         return parse_event(self.event_bytes) if self.event_bytes else ErasedEvent(origin="", type_byte=self.type_byte)
 
 
+class CopiedCheckpoint(NamedTuple):
+    """A checkpoint as the feed sent it, behind the entries that it should be about.
+
+    Attributes:
+        note: The signed note.
+    """
+
+    note: bytes
+
+
+class CopiedItem(NamedTuple):
+    """What a copy holds at a place.
+
+    Attributes:
+        content: An entry or a checkpoint.
+        end: Byte after it.
+    """
+
+    content: CopiedEntry | CopiedCheckpoint
+    end: int
+
+
 class LogCopyWriter:
     """Appends to a copy; makes it where there is none. What a kill left unfinished at its end is dropped first.
 
@@ -146,7 +168,7 @@ class LogCopy:
             MalformedLogCopy, FolderUnusable: As `entries`.
         """
         newest = b""
-        for content in self._contents():
+        for content, _ in self._frames():
             if content[0] == _CHECKPOINT:
                 newest = content[1:]
         return newest
@@ -158,16 +180,28 @@ class LogCopy:
             MalformedLogCopy: The file is damaged; everything before that has been yielded.
             FolderUnusable: It cannot be read.
         """
+        for item in self.items():
+            if isinstance(item.content, CopiedEntry):
+                yield item.content
+
+    def items(self) -> Iterator[CopiedItem]:
+        """Every entry and every checkpoint, as they lie.
+
+        Raises:
+            MalformedLogCopy, FolderUnusable: As `entries`.
+        """
         seq = 0
-        for content in self._contents():
+        for content, end in self._frames():
             if content[0] == _ENTRY:
                 seq += 1
-                yield _parse_entry(seq, content)
+                yield CopiedItem(_parse_entry(seq, content), end)
+            elif content[0] == _CHECKPOINT:
+                yield CopiedItem(CopiedCheckpoint(content[1:]), end)
 
-    def _contents(self) -> Iterator[bytes]:
+    def _frames(self) -> Iterator[tuple[bytes, int]]:
         try:
             with self._path.open("rb", buffering=1 << 20) as file:
-                yield from (content for content, _ in _read_frames(file))
+                yield from _read_frames(file)
         except OSError as error:
             raise FolderUnusable(f"{self._path}: {error.strerror}") from None
 

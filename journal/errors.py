@@ -51,3 +51,9 @@ class InvalidSegmentKey(JournalError):
     """A segment's key cannot be sealed to, or opened by, this auditor. Expected after a mix-up of auditors or files."""
 
     reason = "INVALID_SEGMENT_KEY"
+
+
+class MalformedAuditorKey(JournalError):
+    """A file is not an auditor's public key as `consentry-auditor keys create` writes it. Expected after a mix-up of files."""
+
+    reason = "MALFORMED_AUDITOR_KEY"

@@ -229,27 +229,51 @@ def unpack_frame(plaintext: bytes) -> tuple[int, tuple[bytes, ...]]:
     return kind, tuple(records)
 
 
-class SegmentChain:
-    """Seals or opens the frames of one segment, in order, and keeps the chain hash.
+class ChainHash:
+    """The chain hash along the frames of one segment, which needs no key.
 
-    The chain hash is SHA-256(hash before || bytes of header or frame), from the last frame of the segment before.
+    It is SHA-256(hash before || bytes of header or frame), from the last frame of the segment before.
 
     Args:
         header_bytes: The whole header.
         previous_chain_hash: As in the header.
-        data_key: 32 bytes.
 
     Attributes:
         chain_hash: After the last frame advanced over.
         frame: Number of the next frame.
     """
 
-    __slots__ = ("_cipher", "chain_hash", "frame")
+    __slots__ = ("chain_hash", "frame")
 
-    def __init__(self, header_bytes: bytes, previous_chain_hash: bytes, data_key: bytes | bytearray) -> None:
-        self._cipher = AESGCM(_derive(data_key, b"consentry journal v1 frames"))
+    def __init__(self, header_bytes: bytes, previous_chain_hash: bytes) -> None:
         self.chain_hash = sha256(previous_chain_hash + header_bytes).digest()
         self.frame = 0
+
+    def advance(self, frame_bytes: bytes) -> None:
+        """Take a frame into the chain."""
+        self.chain_hash = sha256(self.chain_hash + frame_bytes).digest()
+        self.frame += 1
+
+    def resume(self, frame: int, chain_hash: bytes) -> None:
+        """Go to a place reached before."""
+        self.frame = frame
+        self.chain_hash = chain_hash
+
+
+class SegmentChain(ChainHash):
+    """Seals or opens the frames of one segment, in order, and keeps the chain hash.
+
+    Args:
+        header_bytes: The whole header.
+        previous_chain_hash: As in the header.
+        data_key: 32 bytes.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, header_bytes: bytes, previous_chain_hash: bytes, data_key: bytes | bytearray) -> None:
+        super().__init__(header_bytes, previous_chain_hash)
+        self._cipher = AESGCM(_derive(data_key, b"consentry journal v1 frames"))
 
     def seal(self, plaintext: bytes, decisions: int) -> bytes:
         """The bytes of the next frame. Never seal another one under the same number: call `advance`, or drop the chain."""
@@ -268,16 +292,6 @@ class SegmentChain:
             return self._cipher.decrypt(self.frame.to_bytes(12, "big"), frame_bytes[PREFIX_BYTES:], associated)
         except InvalidTag:
             raise CorruptJournal("not the frame that was written at this place") from None
-
-    def advance(self, frame_bytes: bytes) -> None:
-        """Take a frame into the chain."""
-        self.chain_hash = sha256(self.chain_hash + frame_bytes).digest()
-        self.frame += 1
-
-    def resume(self, frame: int, chain_hash: bytes) -> None:
-        """Go to a place reached before."""
-        self.frame = frame
-        self.chain_hash = chain_hash
 
 
 def parse_prefix(prefix_bytes: bytes) -> FramePrefix:

@@ -9,6 +9,7 @@ from journal.errors import CorruptJournal, CorruptSegment, TornTail
 from journal.format import (
     KEY_PURPOSE,
     PREFIX_BYTES,
+    ChainHash,
     FrameKind,
     SegmentChain,
     SegmentHeader,
@@ -22,6 +23,8 @@ from journal.format import (
 
 HEADER_FRAME: Final = -1
 """Stands for the header where a frame's number is wanted."""
+UNOPENED: Final = 0
+"""The kind of a frame that was read without a key: no `FrameKind` has this number."""
 
 _CHUNK_BYTES: Final = 1 << 18
 # The last bytes of a whole frame are its tag, so these are never written: the file grew and its content did not follow.
@@ -46,9 +49,9 @@ class FrameAt(NamedTuple):
         offset: Byte at which it begins.
         end: Byte after it.
         chain_hash: 32 bytes, after this frame.
-        kind: A `FrameKind`, or what a later version calls so.
+        kind: A `FrameKind`, or what a later version calls so; `UNOPENED` without a key.
         decisions: How many it holds.
-        records: `consent.decision_record` bytes; of every other kind its content as one.
+        records: `consent.decision_record` bytes; of every other kind its content as one; none without a key.
     """
 
     chain_id: bytes
@@ -80,7 +83,7 @@ class RecordAt(NamedTuple):
 
 class _OpenedSegment(NamedTuple):
     header: SegmentHeader
-    chain: SegmentChain
+    chain: ChainHash
 
 
 class SegmentReader:
@@ -88,10 +91,11 @@ class SegmentReader:
 
     Args:
         path: The file.
-        keys: Opens its key.
+        keys: Opens its key. With None, header and frames are passed over as they lie: nothing shows yet that they are authentic, and the
+            chain hash, compared with one that somebody signed, does.
     """
 
-    def __init__(self, path: Path, keys: SegmentKeys) -> None:
+    def __init__(self, path: Path, keys: SegmentKeys | None) -> None:
         self._path = path
         self._keys = keys
         self._descriptor: int | None = None
@@ -154,6 +158,10 @@ class SegmentReader:
         """Whether there are bytes after the last whole frame: one being written, or a torn tail."""
         return self._size_bytes() > self._offset
 
+    def rest_bytes(self) -> int:
+        """How many bytes those are, without the zeros of room that was reserved and never used."""
+        return self._find_written_end() - self._offset
+
     def torn_tail(self) -> TornTail:
         """Describes the rest after the last whole frame."""
         return TornTail("the segment ends within it", self._path.name, self.frame, self._offset)
@@ -180,14 +188,20 @@ class SegmentReader:
             return None
         header_bytes = opening[:length]
         header = parse_header(header_bytes)
-        data_key = self._keys.unwrap(header.wrapped_key, KEY_PURPOSE)
-        verify_header(header_bytes, data_key)
+        chain = self._begin_chain(header, header_bytes)
         if (header.chain_id, header.number) != parse_segment_name(self._path.name):
             raise CorruptJournal("the file bears the name of another segment")
-        chain = SegmentChain(header_bytes, header.previous_chain_hash, data_key)
-        data_key[:] = bytes(len(data_key))
         self._offset = length
         return _OpenedSegment(header, chain)
+
+    def _begin_chain(self, header: SegmentHeader, header_bytes: bytes) -> ChainHash:
+        if self._keys is None:
+            return ChainHash(header_bytes, header.previous_chain_hash)
+        data_key = self._keys.unwrap(header.wrapped_key, KEY_PURPOSE)
+        verify_header(header_bytes, data_key)
+        chain = SegmentChain(header_bytes, header.previous_chain_hash, data_key)
+        data_key[:] = bytes(len(data_key))
+        return chain
 
     def _read_frame(self, opened: _OpenedSegment) -> FrameAt | None:
         header, chain = opened
@@ -199,7 +213,7 @@ class SegmentReader:
         frame_bytes = self._peek(size_bytes)
         if len(frame_bytes) < size_bytes:
             return None
-        kind, records = unpack_frame(chain.open(frame_bytes))
+        kind, records = unpack_frame(chain.open(frame_bytes)) if isinstance(chain, SegmentChain) else (UNOPENED, ())
         frame, offset = chain.frame, self._offset
         chain.advance(frame_bytes)
         self._offset += size_bytes

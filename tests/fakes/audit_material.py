@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -121,6 +122,17 @@ class JournalBuilder:
         with self.path.open("ab") as file:
             file.write(frame_bytes)
 
+    def end(self) -> dict[str, Any]:
+        """Where the chain ends now, as the fields of a head."""
+        return {
+            "segment": self._segment,
+            "frame": self._chain.frame,
+            "chain_hash": self._chain.chain_hash,
+            "decisions": self._decisions,
+            "first_id": self._ids[0] if self._ids else NO_ID,
+            "last_id": self._ids[-1] if self._ids else NO_ID,
+        }
+
     def head(self, kind: HeadKind = HeadKind.PERIODIC, at_ms: int = NOW_MS, **fields: object) -> JournalHead:
         """Sign a head for what was written, put it into the journal, and return it."""
         values: dict[str, object] = {
@@ -129,12 +141,7 @@ class JournalBuilder:
             "number": len(self.heads),
             "kind": kind,
             "at_ms": at_ms,
-            "segment": self._segment,
-            "frame": self._chain.frame,
-            "chain_hash": self._chain.chain_hash,
-            "decisions": self._decisions,
-            "first_id": self._ids[0] if self._ids else NO_ID,
-            "last_id": self._ids[-1] if self._ids else NO_ID,
+            **self.end(),
             "answered": self._decisions,
             "weakest_mode": WeakestMode.GROUP,
             "previous_head_hash": hash_head(self.heads[-1]) if self.heads else NO_HEAD,

@@ -131,9 +131,9 @@ class EvidenceLog:
         self.log.append(event)
 
 
-def start_frame(version: str = "0.1.0", settings: Mapping[str, object] = SETTINGS) -> bytes:
+def start_frame(version: str = "0.1.0", settings: Mapping[str, object] = SETTINGS, **fields: object) -> bytes:
     """The frame with which a process begins its chain."""
-    note = {"version": version, "mode": "group", "settings": settings}
+    note = {"format": 1, "version": version, "mode": "group", "on_unavailable": "deny", "settings": settings} | fields
     return bytes((FrameKind.START,)) + json.dumps(note).encode()
 
 

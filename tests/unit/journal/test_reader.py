@@ -7,7 +7,7 @@ import pytest
 
 from journal.errors import CorruptSegment, JournalError, TornTail
 from journal.format import JournalMode
-from journal.reader import SegmentReader, read_frames, read_segment
+from journal.reader import UNOPENED, SegmentReader, read_frames, read_segment
 from sidecar.errors import WrongCacheKey
 from sidecar.journal.writer import FileJournal
 from tests.fakes.clock import FakeClock
@@ -183,6 +183,30 @@ def test_reader_resumed_reads_the_rest(segment: Path) -> None:
     reader.release()
     assert frame is not None
     assert frame.records == (make_record(3),)
+
+
+def test_reader_without_a_key_walks_the_same_chain_and_opens_nothing(segment: Path) -> None:
+    reader = SegmentReader(segment, None)
+    frames = []
+    while (frame := reader.next_frame()) is not None:
+        frames.append(frame)
+    reader.release()
+    opened = list(read_frames(segment, KEYS))
+    assert [frame._replace(kind=opened[0].kind, records=()) for frame in frames] == [
+        frame._replace(records=()) for frame in opened
+    ]
+    assert {(frame.kind, frame.records) for frame in frames} == {(UNOPENED, ())}
+
+
+def test_rest_bytes_leave_out_room_that_was_never_used(segment: Path) -> None:
+    whole = segment.read_bytes()
+    for rest, count in ((b"", 0), (bytes(5_000), 0), (b"\x00\x01\x02" + bytes(5_000), 3)):
+        segment.write_bytes(whole + rest)
+        reader = SegmentReader(segment, KEYS)
+        while reader.next_frame() is not None:
+            pass
+        assert reader.rest_bytes() == count
+        reader.release()
 
 
 def test_segment_holds_nothing_in_clear(segment: Path) -> None:
