@@ -116,5 +116,5 @@ def _search_folder(report: Report, scope: Scope, folder: AuditFolder, progress: 
     )
     section.add_table("found-in-files", "Found in files of the audit folder", ("file", "what", "times"), rows)
     for path, kind, _ in rows:
-        section.add_finding(Finding("IDENTIFIER_IN_CLEAR", f"{kind}", place=path))
+        section.add_finding(Finding("IDENTIFIER_IN_CLEAR", f"{kind} in clear in a file", place=path))
     section.add_figure("files made for this evidence in which something was found", 0)

@@ -10,6 +10,7 @@ from auditor.evidence.model import Cell, Report
 from auditor.findings import Finding
 from auditor.folder import AuditFolder
 from auditor.progress import no_progress
+from auditor.verify import verify_folder
 from consent.event import DirectiveFlag, JournalHeadsEvent, OverrideEvent
 from consent.eventlog.acknowledgement import sign_ack
 from consent.eventlog.journal_head import HeadKind, WeakestMode
@@ -322,9 +323,9 @@ def test_settings_on_tcp_without_tls_are_a_finding(tmp_path: Path, made: Evidenc
 def test_settings_show_weak_modes_and_when_certificates_end(tmp_path: Path, made: EvidenceLog) -> None:
     journal = JournalBuilder(tmp_path / "folder", made.log.origin)
     journal.write_frame(start_frame())
-    weak = {"mode": "async", "on_unavailable": "allow_and_count", "at_ms": START_MS + DAY_MS}
-    certificate = {"use": "feed", "sha256": "00" * 32, "not_after_ms": START_MS + 90 * DAY_MS}
-    journal.write_frame(start_frame(**weak, certificates=[certificate]))
+    weak: dict[str, object] = {"mode": "async", "on_unavailable": "allow_and_count", "at_ms": START_MS + DAY_MS}
+    certificate: dict[str, object] = {"use": "feed", "sha256": "00" * 32, "not_after_ms": START_MS + 90 * DAY_MS}
+    journal.write_frame(start_frame("0.1.0", SETTINGS, **weak, certificates=[certificate]))
     report = export(tmp_path, made)
     changes = {row[2]: row[3:] for row in rows(report, "8.9_8.32", "changes")}
     assert changes["mode"] == ("group", "async")
@@ -427,8 +428,14 @@ def test_checks_that_were_given_are_run_and_the_others_are_open(tmp_path: Path, 
 
 def test_folder_with_a_bit_of_everything_is_clean_and_fills_its_sections(tmp_path: Path) -> None:
     folder = build_folder(tmp_path / "folder", days=7)
-    report = collect_evidence(folder, scope_of(folder, generated_at_ms=START_MS + 9 * DAY_MS), no_progress).report
-    assert reasons(report) == []
+
+    def check(opened: AuditFolder) -> tuple[Finding, ...]:
+        return verify_folder(opened).findings.listed
+
+    scope = scope_of(folder, generated_at_ms=START_MS + 9 * DAY_MS, checks={"verify": check})
+    report = collect_evidence(folder, scope, no_progress).report
+    assert reasons(report) == ["TORN_TAIL", "CRASHED"]
+    assert report.is_clean
     empty = {section.spec.slug for section in report if not section.sources}
-    # These have no source but supplied files and checks.
-    assert empty == {"5.35_5.36", "5.37", "8.8_8.28", "8.29"}
+    # These have no source but supplied files.
+    assert empty == {"5.37", "8.8_8.28", "8.29"}
