@@ -18,7 +18,7 @@ from hosting.processes import collect_rarely
 from journal.format import JournalMode
 from sidecar.journal.writer import FileJournal
 from tests.e2e.processes import Program, clean_environment
-from tests.fakes.journal_heads import SIDECAR_ID, make_plan
+from tests.fakes.journal_chains import SIDECAR_ID, make_plan
 from tests.fakes.journal_material import SealingKeys, make_record
 
 APPENDS = 5_000

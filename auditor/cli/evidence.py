@@ -1,9 +1,7 @@
 """`evidence` makes an evidence folder, `verify-evidence` checks one."""
 
-import json
 import re
 import secrets
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,27 +9,38 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from auditor.cli.session import EXIT_CLEAN, EXIT_FINDINGS, FolderOption, JsonOption, fail
+from auditor.cli.output import OutputFormat, Report, Table, choose_format, print_report, shown_progress
+from auditor.cli.session import (
+    ConfigOption,
+    FetchOption,
+    FolderOption,
+    JsonOption,
+    KeyOption,
+    checking,
+    end,
+    fail,
+    load,
+    load_keys,
+    open_audit,
+)
+from auditor.findings import Finding, Findings
 
 if TYPE_CHECKING:
-    from auditor.evidence.model import Report
-    from auditor.evidence.scope import Advance
-    from auditor.findings import Finding
+    from auditor.evidence.export import Exported
+    from auditor.evidence.scope import Check
+    from auditor.folder import AuditFolder
     from consent.eventlog.keys import VerifierKey
 
 _SEED: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_MAX_SHOWN: Final = 20
 
 
 def evidence(  # noqa: PLR0913, PLR0917 - an option each
-    folder: FolderOption,
-    key_file: Annotated[
-        Path, typer.Option("--key", "-k", metavar="FILE", help="The auditor's own key; it signs the manifest.")
-    ],
     first: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, YYYY-MM-DD (UTC).")],
     last: Annotated[str, typer.Option("--to", metavar="DAY", help="Last day; it belongs to the period.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make; it must not exist.")],
-    name: Annotated[str, typer.Option("--name", help="Name of the auditor, as at `keys create`.")] = "auditor",
+    config: ConfigOption = None,
+    folder: FolderOption = None,
+    key: KeyOption = None,
     seed: Annotated[
         str | None, typer.Option("--seed", help="Seed of the samples; without it one is drawn and recorded.")
     ] = None,
@@ -63,103 +72,102 @@ def evidence(  # noqa: PLR0913, PLR0917 - an option each
         Path | None,
         typer.Option("--known-identifiers", metavar="FILE", help="Identifiers to search for, one a line; never shown."),
     ] = None,
+    skip_verify: Annotated[
+        bool, typer.Option("--skip-verify", help="Leave `verify` out; the report then names it as open.")
+    ] = False,
+    fetch_first: FetchOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a folder of evidence by controls of ISO/IEC 27001:2022, with a report to print and a signed list of its files."""
-    from auditor.errors import AuditorError
+    """Make a folder of evidence by controls of ISO/IEC 27001:2022: a report to print, files for programs, a signed list of all.
+
+    Exit codes: 0 clean; 1 findings; 2 could not check, and no folder was made.
+    Example: consentry-auditor evidence -c auditor.yaml --from 2026-01-01 --to 2026-03-31 --out evidence-2026-q1
+    """
     from auditor.evidence.export import export_evidence
     from auditor.evidence.masking import IdentifierFinder, read_known_identifiers
     from auditor.evidence.period import Period
     from auditor.evidence.scope import Scope
     from auditor.evidence.supplied import parse_supplied
-    from auditor.folder import open_folder
-    from auditor.keys import load_auditor_key
-    from consent.eventlog.errors import EventLogError
-    from hosting.errors import KeyFileError
 
-    try:
-        keys = load_auditor_key(key_file, name)
-        opened = open_folder(folder, keys.sealing)
-        known = read_known_identifiers(known_identifiers) if known_identifiers else []
+    output_format = choose_format(as_json=as_json, as_csv=False)
+    keys = load_keys(load(config), key)
+    if keys is None:
+        fail("--key is missing, and the settings name none either: it signs the evidence")
+    with checking():
+        period, known = Period.parse(first, last), read_known_identifiers(known_identifiers)
+        supplied = parse_supplied(supply or [], supplied_by or [], keys.signing.name)
+        seed_text, generated_at_ms = _parse_seed(seed), _parse_time(generated_at)
+    opened = open_audit(config, folder, key, fetch_first=fetch_first, output_format=output_format)
+    with checking(), shown_progress(output_format) as progress:
         scope = Scope(
             trust=opened.trust,
-            period=Period.parse(first, last),
-            seed=_parse_seed(seed),
-            generated_at_ms=_parse_time(generated_at),
-            exporter=name,
+            period=period,
+            seed=seed_text,
+            generated_at_ms=generated_at_ms,
+            exporter=keys.signing.name,
             finder=IdentifierFinder(known),
             sample_size=sample_size,
             deadline_days=deadline_days,
-            supplied=parse_supplied(supply or [], supplied_by or [], name),
+            supplied=supplied,
             certificates=certificates,
+            checks={} if skip_verify else {"verify": _verification(load(config).silent_seconds)},
         )
-        with _Bar(is_shown=not as_json) as bar:
-            exported = export_evidence(opened, scope, keys.signing, out, bar.advance)
-    except (AuditorError, KeyFileError, EventLogError) as error:
-        fail(f"{error.reason}: {error}")
-    if as_json:
-        typer.echo(json.dumps(_summarise(exported.report) | {"files": exported.files, "facts": dict(exported.facts)}))
-    else:
-        _print_report(exported.report, exported.files, exported.facts["seed"])
-    raise typer.Exit(EXIT_CLEAN if exported.report.is_clean else EXIT_FINDINGS)
+        exported = export_evidence(opened, scope, keys.signing, out, progress)
+    findings = Findings()
+    findings.add(*exported.report.findings())
+    print_report(_describe(exported, out, findings, output_format), output_format)
+    end(findings)
 
 
 def verify_evidence(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Evidence folder.")],
     public_key: Annotated[
         str,
-        typer.Option(
-            "--public-key", metavar="KEY", help="The auditor's public key (`NAME+...`), or a file that holds it."
-        ),
+        typer.Option("--public-key", metavar="KEY", help="The auditor's `.pub` file, or its verifier key as text."),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Check an evidence folder: the signature of its list, every file, every proof and signature of its samples."""
-    from auditor.errors import AuditorError
+    """Check an evidence folder: the signature of its list, every file, every proof and signature of its samples.
+
+    Get the auditor's public key from the auditor, not from whoever hands you the folder.
+    Exit codes: 0 as signed; 1 not as signed; 2 could not check. Example: consentry-auditor verify-evidence DIR --public-key jane.pub
+    """
     from auditor.evidence.manifest import open_manifest, read_manifest_file, verify_files
     from auditor.evidence.samples import verify_samples
 
-    try:
+    output_format = choose_format(as_json=as_json, as_csv=False)
+    findings = Findings()
+    with checking():
         manifest = open_manifest(read_manifest_file(directory), _parse_public_key(public_key))
-        findings = list(verify_files(directory, manifest))
+        findings.add(*verify_files(directory, manifest))
         # Samples of changed files would only say the same again.
-        findings += [] if findings else list(verify_samples(directory))
-    except AuditorError as error:
-        fail(f"{error.reason}: {error}")
-    if as_json:
-        rows = [finding._asdict() for finding in findings]
-        typer.echo(json.dumps({"facts": dict(manifest.facts), "files": len(manifest.files), "findings": rows}))
-    else:
-        _print_findings(findings)
-        state = "not as signed" if findings else "all as signed"
-        typer.echo(f"{len(manifest.files)} files, {state} by {manifest.facts.get('auditor', '')}")
-    raise typer.Exit(EXIT_FINDINGS if findings else EXIT_CLEAN)
+        if findings.is_clean:
+            findings.add(*verify_samples(directory))
+    state = "as signed" if findings.is_clean else "not as signed"
+    title = f"{directory}: {len(manifest.files)} files, {state} by {manifest.facts.get('auditor', '')}"
+    print_report(Report(title, dict(manifest.facts), findings), output_format)
+    end(findings)
 
 
-class _Bar:
-    """A progress bar on standard error, where that is a terminal."""
+def _verification(silent_seconds: float) -> "Check":
+    def verify(opened: "AuditFolder") -> tuple[Finding, ...]:
+        from auditor.verify import verify_folder
 
-    def __init__(self, *, is_shown: bool) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
+        return verify_folder(opened, silent_seconds=silent_seconds).findings.listed
 
-        is_drawn = is_shown and sys.stderr.isatty()
-        self._progress = Progress(console=Console(stderr=True), transient=True, disable=not is_drawn)
-        self._task = self._progress.add_task("")
+    return verify
 
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    @property
-    def advance(self) -> "Advance":
-        """What an export tells its progress."""
-        return lambda stage, done, total: self._progress.update(
-            self._task, description=stage, completed=done, total=total or None
-        )
+def _describe(exported: "Exported", out: Path, findings: Findings, output_format: OutputFormat) -> Report:
+    rows = []
+    for section in exported.report:
+        serious = sum(finding.severity == "finding" for finding in section.findings)
+        notes = len(section.findings) - serious
+        rows.append((", ".join(section.spec.controls), serious, notes, len(section.open_points)))
+    figures = dict(exported.facts) if output_format is OutputFormat.JSON else {"seed": exported.facts["seed"]}
+    table = Table("Controls", ("controls", "findings", "notes", "open"), rows)
+    title = f"Wrote {out}: {exported.files} files, signed; read report.html there"
+    return Report(title, {"files": exported.files, **figures}, findings, (table,))
 
 
 def _parse_seed(seed: str | None) -> str:
@@ -184,46 +192,18 @@ def _parse_time(text: str | None) -> int:
 
 
 def _parse_public_key(text: str) -> "VerifierKey":
-    """A verifier key, or the last word of a file's first line, which is one in the auditor's public key file too."""
+    """A verifier key as text, or that of an auditor's public key file."""
     from auditor.evidence.errors import EvidenceUnreadable
     from consent.eventlog.errors import MalformedKey
     from consent.eventlog.keys import parse_verifier_key
+    from journal.auditor_key import parse_auditor_key
+    from journal.errors import MalformedAuditorKey
 
-    if "+" not in text:
-        try:
-            text = Path(text).read_text(encoding="utf-8").split("\n", 1)[0].split(" ")[-1]
-        except (OSError, UnicodeDecodeError):
-            raise EvidenceUnreadable("--public-key: no key, and no file that can be read") from None
     try:
-        return parse_verifier_key(text.strip())
-    except MalformedKey as error:
+        if "+" in text:
+            return parse_verifier_key(text)
+        return parse_auditor_key(Path(text).read_text(encoding="utf-8")).verifier_key
+    except (MalformedKey, MalformedAuditorKey) as error:
         raise EvidenceUnreadable(f"--public-key: {error}") from None
-
-
-def _summarise(report: "Report") -> dict[str, object]:
-    return {"open": report.open_count(), "findings": [finding._asdict() for finding in report.findings()]}
-
-
-def _print_report(report: "Report", files: int, seed: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Evidence by control")
-    for column in ("controls", "findings", "notes", "open"):
-        table.add_column(column, justify="left" if column == "controls" else "right")
-    for section in report:
-        serious = sum(finding.severity == "finding" for finding in section.findings)
-        style = "bold red" if serious else None
-        notes, open_points = len(section.findings) - serious, len(section.open_points)
-        table.add_row(", ".join(section.spec.controls), str(serious), str(notes), str(open_points), style=style)
-    Console().print(table)
-    _print_findings([finding for finding in report.findings() if finding.severity == "finding"])
-    typer.echo(f"{files} files, signed; seed {seed}; open report.html")
-
-
-def _print_findings(findings: "list[Finding]") -> None:
-    for finding in findings[:_MAX_SHOWN]:
-        where = ", ".join(part for part in (finding.sidecar_id, finding.place) if part)
-        typer.echo(f"{finding.reason}: {finding.text}" + (f" ({where})" if where else ""))
-    if len(findings) > _MAX_SHOWN:
-        typer.echo(f"and {len(findings) - _MAX_SHOWN} more")
+    except (OSError, UnicodeDecodeError):
+        raise EvidenceUnreadable("--public-key: no key, and no file that can be read") from None

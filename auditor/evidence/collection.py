@@ -20,10 +20,11 @@ from auditor.evidence.model import Report
 from auditor.evidence.reading import LogRead, prove_entries, read_journals, read_log
 from auditor.evidence.samples import CHECKPOINT, HEAD_SAMPLES, LOG_SAMPLES, format_head_samples, format_log_samples
 from auditor.evidence.scan import scan_folder
-from auditor.evidence.scope import Advance, Scope
+from auditor.evidence.scope import Scope
 from auditor.evidence.supplied import add_supplied
 from auditor.findings import Finding
 from auditor.folder import AuditFolder
+from auditor.progress import Progress
 
 
 class Collected(NamedTuple):
@@ -40,7 +41,7 @@ class Collected(NamedTuple):
     files: Mapping[str, bytes]
 
 
-def collect_evidence(folder: AuditFolder, scope: Scope, advance: Advance) -> Collected:
+def collect_evidence(folder: AuditFolder, scope: Scope, progress: Progress) -> Collected:
     """Collect everything that an export says.
 
     Plan: 1. read log and journals once; 2. integrity, checks, supplied files; 3. search the files; 4. samples with their proofs.
@@ -55,8 +56,8 @@ def collect_evidence(folder: AuditFolder, scope: Scope, advance: Advance) -> Col
         DutiesCollector(scope), SettingsCollector(scope), AccessCollector(scope), EnforcementCollector(scope),
         InterruptionsCollector(scope), heads, DeletionCollector(scope), KeyCollector(scope), PrivacyCollector(scope), records,
     ]  # fmt: skip
-    log = read_log(folder, scope.period, collectors, advance)
-    journals = read_journals(folder, scope.period, collectors, advance)
+    log = read_log(folder, scope.period, collectors, progress)
+    journals = read_journals(folder, scope.period, collectors, progress)
     for collector in collectors:
         collector.write(report)
     # 2. What is known about the whole.
@@ -67,7 +68,7 @@ def collect_evidence(folder: AuditFolder, scope: Scope, advance: Advance) -> Col
     files = add_supplied(report, scope)
     add_certificates(report, scope)
     # 3. The audit folder as it lies on the disk.
-    _search_folder(report, scope, folder, advance)
+    _search_folder(report, scope, folder, progress)
     # 4. What was drawn.
     files |= _sample_files(report, scope, folder, log, heads, records)
     files[CHECKPOINT] = checkpoint_note
@@ -107,13 +108,13 @@ def _sample_files(
     }
 
 
-def _search_folder(report: Report, scope: Scope, folder: AuditFolder, advance: Advance) -> None:
+def _search_folder(report: Report, scope: Scope, folder: AuditFolder, progress: Progress) -> None:
     section = report["5.34_8.11"]
-    rows = list(scan_folder(folder.path, scope.finder, advance))
+    rows = list(scan_folder(folder.path, scope.finder, progress))
     section.add_source(
         "search: every file of the audit folder, its name too; every file made for this evidence before it was signed"
     )
     section.add_table("found-in-files", "Found in files of the audit folder", ("file", "what", "times"), rows)
     for path, kind, _ in rows:
-        section.add_finding(Finding("IDENTIFIER_IN_CLEAR", f"{kind}", place=path))
+        section.add_finding(Finding("IDENTIFIER_IN_CLEAR", f"{kind} in clear in a file", place=path))
     section.add_figure("files made for this evidence in which something was found", 0)

@@ -19,9 +19,10 @@ from auditor.evidence.reading import LogRead
 from auditor.evidence.rendering import FILE_NAME as REPORT_NAME
 from auditor.evidence.rendering import render_report
 from auditor.evidence.scan import scan_folder
-from auditor.evidence.scope import Advance, Scope
+from auditor.evidence.scope import Scope
 from auditor.evidence.tables import format_section
 from auditor.folder import AuditFolder
+from auditor.progress import Progress
 from consent.eventlog.keys import SigningKey
 
 _DIRECTORY_MODE: Final = 0o700
@@ -42,7 +43,7 @@ class Exported(NamedTuple):
     facts: Mapping[str, str]
 
 
-def export_evidence(folder: AuditFolder, scope: Scope, key: SigningKey, out: Path, advance: Advance) -> Exported:
+def export_evidence(folder: AuditFolder, scope: Scope, key: SigningKey, out: Path, progress: Progress) -> Exported:
     """Make an evidence folder.
 
     Plan: 1. collect; 2. write all of it beside the final place, and search it; 3. sign the list; 4. rename.
@@ -52,7 +53,7 @@ def export_evidence(folder: AuditFolder, scope: Scope, key: SigningKey, out: Pat
         scope: What it is about.
         key: The auditor's own; signs the manifest.
         out: The folder to make; it must not exist.
-        advance: Told about progress.
+        progress: Told how far it is, in bytes.
 
     Raises:
         EvidenceExists: `out` exists.
@@ -62,7 +63,7 @@ def export_evidence(folder: AuditFolder, scope: Scope, key: SigningKey, out: Pat
     """
     _refuse_existing(out)
     # 1. Everything that is to be said.
-    collected = collect_evidence(folder, scope, advance)
+    collected = collect_evidence(folder, scope, progress)
     report = collected.report
     files, facts = dict(collected.files), describe_export(scope, collected.log, key)
     for section in report:
@@ -71,7 +72,7 @@ def export_evidence(folder: AuditFolder, scope: Scope, key: SigningKey, out: Pat
     # 2. All files, none of which may hold an identifier.
     with _new_folder(out) as place:
         _write_files(place, files)
-        _refuse_identifiers(place, scope, advance)
+        _refuse_identifiers(place, scope, progress)
         # 3. The list of all of it; what follows at the end of this block is its name.
         manifest = Manifest(facts, list_files(place))
         _write_files(place, {MANIFEST_NAME: format_manifest(manifest, key)})
@@ -97,9 +98,9 @@ def describe_export(scope: Scope, log: LogRead, key: SigningKey) -> dict[str, st
     }
 
 
-def _refuse_identifiers(place: Path, scope: Scope, advance: Advance) -> None:
+def _refuse_identifiers(place: Path, scope: Scope, progress: Progress) -> None:
     """No text of ours can hold one, since all are masked: whatever is found here is a defect, and nothing is exported."""
-    found = [path for path, kind, _ in scan_folder(place, scope.finder, advance) if not _is_supplied(path, kind)]
+    found = [path for path, kind, _ in scan_folder(place, scope.finder, progress) if not _is_supplied(path, kind)]
     if found:
         raise EvidenceHoldsIdentifiers(f"an identifier in clear in {len(found)} files that were to be exported")
 

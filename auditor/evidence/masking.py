@@ -86,12 +86,14 @@ class IdentifierFinder:
         return b"".join((*parts, content[at:])).decode("utf-8", "replace")
 
 
-def read_known_identifiers(path: Path) -> list[tuple[int, bytes]]:
-    """Identifiers to look for, one a line.
+def read_known_identifiers(path: Path | None) -> list[tuple[int, bytes]]:
+    """Identifiers to look for, one a line; none without a file.
 
     Raises:
         InvalidEvidenceOption: The file cannot be read, is too long, or a line is too short to mean anything.
     """
+    if path is None:
+        return []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

@@ -8,11 +8,11 @@ from auditor.errors import SegmentKeyMissing
 from auditor.evidence.errors import EvidenceUnreadable
 from auditor.evidence.events import CallSeen, Collector, EntrySeen, NoteSeen, SegmentSeen, feed_time_of, type_name_of
 from auditor.evidence.period import Period
-from auditor.evidence.scope import Advance
 from auditor.findings import Finding
 from auditor.folder import AuditFolder
 from auditor.journals import SidecarJournal
 from auditor.log_copy import CopiedEntry
+from auditor.progress import Progress
 from consent.decision_record import AskedQuestion, MalformedRecord, parse_question, parse_record
 from consent.errors import ConsentError
 from consent.event import OpaqueEvent
@@ -57,7 +57,7 @@ class JournalsRead(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def read_log(folder: AuditFolder, period: Period, collectors: Sequence[Collector], advance: Advance) -> LogRead:
+def read_log(folder: AuditFolder, period: Period, collectors: Sequence[Collector], progress: Progress) -> LogRead:
     """Feed every entry of the log.
 
     Raises:
@@ -83,12 +83,12 @@ def read_log(folder: AuditFolder, period: Period, collectors: Sequence[Collector
             collector.see_entry(seen)
         done += size_bytes
         if entry.seq % _ADVANCE_EVERY == 0:
-            advance("log", min(done, total), total)
+            progress("log", min(done, total), total)
     return LogRead(frontier.size, frontier.root_hash(), now_ms, tuple(findings))
 
 
 def read_journals(
-    folder: AuditFolder, period: Period, collectors: Sequence[Collector], advance: Advance
+    folder: AuditFolder, period: Period, collectors: Sequence[Collector], progress: Progress
 ) -> JournalsRead:
     """Feed every frame of every journal that a key opens; what is damaged is a finding, and the next segment is read.
 
@@ -111,7 +111,7 @@ def read_journals(
             except (CorruptSegment, MalformedRecord, OSError) as error:
                 findings.append(_damaged(segment, getattr(error, "reason", "JOURNAL_UNREADABLE")))
             done += segment.size_bytes
-            advance("journals", done, sum(sizes))
+            progress("journals", done, sum(sizes))
     return JournalsRead(segments, unopened, tuple(findings))
 
 

@@ -8,13 +8,13 @@ from typing import Final
 
 from auditor.evidence.errors import EvidenceUnreadable
 from auditor.evidence.masking import MAX_IDENTIFIER_BYTES, IdentifierFinder
-from auditor.evidence.scope import Advance
+from auditor.progress import Progress
 
 _CHUNK_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 2 * MAX_IDENTIFIER_BYTES
 
 
-def scan_folder(folder: Path, finder: IdentifierFinder, advance: Advance) -> Iterator[tuple[str, str, int]]:
+def scan_folder(folder: Path, finder: IdentifierFinder, progress: Progress) -> Iterator[tuple[str, str, int]]:
     """Each file in which something was found: its path in the folder, what, and how often. Paths are not masked.
 
     Raises:
@@ -29,7 +29,7 @@ def scan_folder(folder: Path, finder: IdentifierFinder, advance: Advance) -> Ite
             found += scan_file(path, finder)
             yield from ((name, kind, count) for kind, count in sorted(found.items()))
             done += path.stat().st_size
-            advance("search", done, total)
+            progress("search", done, total)
     except OSError as error:
         raise EvidenceUnreadable(f"search: {error.strerror}") from None
 

@@ -18,12 +18,6 @@ DEFAULT_DEADLINE_DAYS: Final = 10
 
 Check: TypeAlias = Callable[[AuditFolder], Iterable[Finding]]
 """A check that is run over the folder, such as `verify`."""
-Advance: TypeAlias = Callable[[str, int, int], None]
-"""Told about progress: what is read, bytes done, bytes in all."""
-
-
-def keep_silent(stage: str, done: int, total: int) -> None:
-    """An `Advance` that shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)

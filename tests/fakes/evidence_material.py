@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from auditor.evidence.masking import IdentifierFinder
 from auditor.evidence.period import Period
 from auditor.evidence.scope import Scope
 from auditor.folder import AuditFolder
+from consent.decision_record import format_record, format_situation
 from consent.event import (
     AdminEvent,
     AlertEvent,
@@ -20,12 +22,19 @@ from consent.event import (
     RetireEvent,
 )
 from consent.eventlog.acknowledgement import Receipt, sign_ack
-from consent.eventlog.journal_head import DisposalGround, HeadKind, JournalDisposal, sign_disposal
+from consent.eventlog.journal_head import (
+    DisposalGround,
+    HeadKind,
+    JournalDisposal,
+    JournalHead,
+    format_head,
+    sign_disposal,
+)
 from consent.eventlog.keys import KeyKind, generate_signing_key
 from consent.vocabulary.directive import Kind
 from journal.format import FrameKind
 from tests.fakes.audit_material import JournalBuilder, enrol, log_heads, sidecar_key, write_folder
-from tests.fakes.journal_material import make_record
+from tests.fakes.journal_material import SITUATION, make_call
 from tests.fakes.log_builder import START_MS, LogBuilder, token_of
 
 DAY_MS = 86_400_000
@@ -63,6 +72,12 @@ class EvidenceLog:
         received = ReceivedEvent(origin=self.log.origin, request_id=request_id, received_at_ms=at_ms, request_type=1)
         self.log.append(received, self.log.directive(name, request_id=request_id, **fields))
         return self.log.size
+
+    def record(self, number: int) -> bytes:
+        """A decision record of a sidecar that holds the log as it is."""
+        root_hash = self.log.frontier.root_hash()
+        situation = replace(SITUATION, origin=self.log.origin, log_size=self.log.size, root_hash=root_hash)
+        return format_record(make_call(number)._replace(situation=format_situation(situation)))
 
     def reject(self, source: str, at_ms: int, rejection: str = "CALLER_NOT_PERMITTED") -> None:
         """A refused request."""
@@ -131,15 +146,16 @@ class EvidenceLog:
         self.log.append(event)
 
 
-def start_frame(version: str = "0.1.0", settings: Mapping[str, object] = SETTINGS) -> bytes:
+def start_frame(version: str = "0.1.0", settings: Mapping[str, object] = SETTINGS, **fields: object) -> bytes:
     """The frame with which a process begins its chain."""
-    note = {"version": version, "mode": "group", "settings": settings}
+    note = {"format": 1, "version": version, "mode": "group", "on_unavailable": "deny", "settings": settings} | fields
     return bytes((FrameKind.START,)) + json.dumps(note).encode()
 
 
 def build_folder(path: Path, days: int = 20) -> AuditFolder:
     """A folder with a bit of everything: two sidecars, opt-outs on every day, refusals, an alert, a crash, an erasure."""
     made = EvidenceLog()
+    made.log.append(made.log.next_epoch())
     for name in ("pod-1", "pod-2"):
         made.enrol(name)
     number, journals = 0, list[JournalBuilder]()
@@ -164,14 +180,12 @@ def build_folder(path: Path, days: int = 20) -> AuditFolder:
             made.reject("shop", start + 100)
         # Each day another process, which pod-2 once left without a final head.
         journals = [JournalBuilder(path, made.log.origin, name, f"day {day}") for name in ("pod-1", "pod-2")]
-        if crashed is not None and day == 5:
-            log_heads(
-                made.log, [crashed.head(at_ms=start + 9_000, kind=HeadKind.RECOVERY, torn_bytes=17)], start + 9_200
-            )
         for journal in journals:
             journal.write_frame(start_frame(f"0.1.{day // 7}"))
+            if crashed is not None and (day, journal.sidecar_id) == (5, "pod-2"):
+                log_heads(made.log, [_recover(crashed, journal, start + 9_000)], start + 9_200)
             count = 3 + day % 4 * 5
-            journal.write([make_record(day * DAY_MS + number + index) for index in range(count)])
+            journal.write([made.record(day * DAY_MS + number + index) for index in range(count)])
             number += count
             head_kind = HeadKind.FINAL
             if (day, journal.sidecar_id) == (4, "pod-2"):
@@ -188,6 +202,16 @@ def build_folder(path: Path, days: int = 20) -> AuditFolder:
     made.acknowledge("pod-1", START_MS + days * DAY_MS + 300)
     made.log.now_ms = START_MS + 31 * DAY_MS
     return write_folder(path, made.log)
+
+
+def _recover(crashed: JournalBuilder, successor: JournalBuilder, at_ms: int) -> JournalHead:
+    """A head about a chain that was left without a final one; it stands in the chain of the process that found it."""
+    torn_bytes = 17
+    end = crashed.path.stat().st_size + torn_bytes
+    head = crashed.head(kind=HeadKind.RECOVERY, at_ms=at_ms, torn_bytes=torn_bytes)
+    crashed.path.write_bytes(crashed.path.read_bytes()[:end])
+    successor.write_frame(bytes((FrameKind.HEAD,)) + format_head(head))
+    return head
 
 
 def scope_of(folder: AuditFolder, **fields: object) -> Scope:

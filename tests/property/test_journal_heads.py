@@ -118,5 +118,5 @@ class JournalLives(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-class TestJournalLives(JournalLives.TestCase):  # type: ignore[misc,name-defined]
+class TestJournalLives(JournalLives.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(max_examples=8, stateful_step_count=12)

@@ -1,6 +1,5 @@
 """5.15, 8.3: rules of access and what was refused; 8.2, 8.5: every use of a privilege; 5.16 to 5.18: technical identities."""
 
-import json
 from collections import Counter
 
 from auditor.evidence.events import CallSeen, Collector, EntrySeen, NoteSeen
@@ -10,6 +9,8 @@ from auditor.evidence.scope import Scope
 from consent.event import AdminEvent, EnrolEvent, RejectedEvent, RetireEvent
 from consent.eventlog.trust import SourceRights
 from consent.vocabulary.reason import Reason
+from journal.access import parse_access
+from journal.errors import CorruptJournal
 from journal.format import FrameKind
 
 ACCESS, PRIVILEGES, IDENTITIES = "5.15_8.3", "8.2_8.5", "5.16-5.18"
@@ -63,7 +64,7 @@ class AccessCollector(Collector):
         if seen.kind == FrameKind.ACCESS:
             segment = seen.segment
             place = f"{segment.chain_id.hex()}-{segment.number}/{seen.frame}"
-            self._key_accesses.append((segment.sidecar_id, place, _describe_access(seen.content)))
+            self._key_accesses.append((segment.sidecar_id, place, *_describe_access(seen.content)))
 
     def write(self, report: Report) -> None:
         """All three sections."""
@@ -165,7 +166,7 @@ class AccessCollector(Collector):
         report["8.15"].add_table(
             "key-accesses",
             "Keys of journal segments given to auditors, as the journals note it",
-            ("sidecar", "place", "note"),
+            ("sidecar", "place", "time", "caller", "auditor", "SHA-256 of its key", "segments"),
             self._key_accesses,
         )
 
@@ -193,11 +194,10 @@ def _describe_rights(key_id: bytes, rights: SourceRights) -> tuple[Cell, ...]:
     return (rights.source, key_id.hex(), namespaces, purposes, rights.max_proof, rights.max_assurance)
 
 
-def _describe_access(content: bytes) -> str:
+def _describe_access(content: bytes) -> tuple[Cell, ...]:
     try:
-        note = json.loads(content)
-    except (ValueError, RecursionError):
-        return f"{len(content)} bytes in a form that this version does not read"
-    if not isinstance(note, dict):
-        return ""
-    return ", ".join(f"{name} {value}" for name, value in sorted(note.items()) if isinstance(value, str | int))
+        note = parse_access(content)
+    except CorruptJournal:
+        return ("", "in a form that this version does not read", "", "", None)
+    key_hash = note.recipient_key_hash.hex()
+    return (format_time(note.at_ms), note.caller, note.recipient_name, key_hash, note.segment_count)

@@ -15,6 +15,11 @@ from journal.format import FrameKind, JournalMode
 CONFIGURATION, NETWORK = "8.9_8.32", "5.14_8.20_8.21"
 
 
+#: What of a start record is no setting.
+_ABOUT_ITSELF = frozenset({"format", "sidecar_id", "at_ms"})
+_WEAK = {("mode", "async"), ("on_unavailable", "allow_and_count")}
+
+
 class _Start(NamedTuple):
     time_ms: int
     chain_id: bytes
@@ -56,8 +61,13 @@ class SettingsCollector(Collector):
         except (ValueError, RecursionError):
             self._unreadable += 1
             return
-        start = _Start(seen.segment.created_ms, seen.segment.chain_id, dict(_flatten("", content)))
-        self._starts.setdefault(seen.segment.sidecar_id, []).append(start)
+        if not isinstance(content, dict):
+            self._unreadable += 1
+            return
+        at_ms = content.get("at_ms")
+        settings = {name: part for name, part in _flatten("", content) if name not in _ABOUT_ITSELF}
+        time_ms = at_ms if isinstance(at_ms, int) else seen.segment.created_ms
+        self._starts.setdefault(seen.segment.sidecar_id, []).append(_Start(time_ms, seen.segment.chain_id, settings))
 
     def write(self, report: Report) -> None:
         """Settings in force, changes between starts, and connections."""
@@ -93,6 +103,9 @@ class SettingsCollector(Collector):
                     (sidecar_id, time, settings.get("version", ""), settings.get("mode", ""), start.chain_id.hex())
                 )
                 changes += ((sidecar_id, time, *change) for change in _differences(before, start))
+                for name, value in sorted(_WEAK & set(settings.items())):
+                    text = f"{name} was {value}, which promises less than the default"
+                    section.add_finding(Finding("WEAK_MODE", text, Severity.NOTE, sidecar_id, time))
             if ordered:
                 in_force += ((sidecar_id, name, value) for name, value in sorted(ordered[-1].settings.items()))
         section.add_table(
@@ -113,8 +126,9 @@ class SettingsCollector(Collector):
             for name, value in sorted(settings.items()):
                 if name.endswith("address"):
                     rows.append((sidecar_id, name, value, _protection(settings, name, value)))
-                elif "certificate" in name:
-                    facts.append((sidecar_id, name, value))
+                elif name.startswith("certificates."):
+                    is_time = name.endswith("_ms") and value.isdigit()
+                    facts.append((sidecar_id, name, format_time(int(value)) if is_time else value))
         section.add_table(
             "connections", "Connections and their protection", ("sidecar", "setting", "address", "protection"), rows
         )

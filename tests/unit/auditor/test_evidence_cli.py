@@ -4,22 +4,25 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from auditor.cli import app
-from auditor.keys import AuditorKeys, create_auditor_key
+from auditor.keys import AuditorKeys, create_auditor_key, write_public_key
 from consent.eventlog.keys import format_verifier_key
-from tests.fakes.audit_material import write_folder
+from tests.fakes.audit_material import JournalBuilder, log_heads, write_folder
 from tests.fakes.evidence_material import EvidenceLog
 from tests.fakes.log_builder import START_MS
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> AuditorKeys:
-    return create_auditor_key(tmp_path / "auditor.key", "auditor")
+    made = create_auditor_key(tmp_path / "auditor.key", "jane")
+    write_public_key(tmp_path / "auditor.key", made)
+    return made
 
 
 @pytest.fixture
@@ -49,21 +52,21 @@ def test_evidence_that_is_clean_exits_0_and_verifies_with_the_public_key(
 ) -> None:
     result = make(tmp_path, made, "--seed", "s1", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["facts"]["seed"] == "s1"
+    told = json.loads(result.stdout)
+    assert (told["seed"], told["auditor"], told["finding_count"]) == ("s1", "jane", 0)
     public = format_verifier_key(keys.signing.verifier_key)
     assert verify(tmp_path, public).exit_code == 0
-    path = tmp_path / "auditor.pub"
-    path.write_text(f"consentry-auditor-key v1 auditor AAAA {public}\n")
-    checked = verify(tmp_path, str(path), "--json")
+    checked = verify(tmp_path, str(tmp_path / "auditor.key.pub"), "--json")
     assert checked.exit_code == 0
     assert json.loads(checked.stdout)["findings"] == []
 
 
 def test_evidence_with_a_finding_exits_1_and_prints_it(tmp_path: Path, made: EvidenceLog, keys: AuditorKeys) -> None:
-    made.enrol("pod-1")
+    made.log.append(made.log.directive("a"))
+    made.log.entries[0], made.log.entries[1] = made.log.entries[1], made.log.entries[0]
     result = make(tmp_path, made)
     assert result.exit_code == 1
-    assert "NO_HEADS" in result.output
+    assert "LOG_ROOT_DIFFERS" in result.output
     (tmp_path / "out" / "report.html").write_text("")
     checked = verify(tmp_path, format_verifier_key(keys.signing.verifier_key))
     assert checked.exit_code == 1
@@ -84,7 +87,6 @@ def test_evidence_with_a_finding_exits_1_and_prints_it(tmp_path: Path, made: Evi
         (("--known-identifiers", "/does/not/exist"), "--known-identifiers"),
         (("--key", "/does/not/exist"), "KEY_FILE_MISSING"),
         (("--folder", "/does/not/exist"), "FOLDER_UNUSABLE"),
-        (("--name", "a b"), "MALFORMED_KEY"),
     ],
 )
 def test_evidence_with_an_option_that_cannot_be_used_exits_2_and_makes_nothing(
@@ -96,9 +98,25 @@ def test_evidence_with_an_option_that_cannot_be_used_exits_2_and_makes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_evidence_holds_what_verify_found_and_says_open_where_it_was_left_out(
+    tmp_path: Path, made: EvidenceLog, keys: AuditorKeys
+) -> None:
+    # The last head is one that the sidecar never signed.
+    made.enrol("pod-1")
+    journal = JournalBuilder(tmp_path / "folder", made.log.origin)
+    log_heads(made.log, [replace(journal.head(at_ms=START_MS), decisions=5)], START_MS)
+    found = json.loads(make(tmp_path, made, "--json").stdout)
+    (tmp_path / "out").rename(tmp_path / "with-verify")
+    without = json.loads(make(tmp_path, made, "--json", "--skip-verify").stdout)
+    assert found["finding_count"] > 0
+    review = json.loads((tmp_path / "with-verify/data/5.35_5.36.json").read_text())
+    assert [row[:2] for row in review["tables"]["checks"]["rows"]] == [["verify", "done"]]
+    assert {finding["reason"] for finding in without["findings"]} >= {"HEAD_NOT_AUTHENTIC", "NO_HEADS"}
+
+
 def test_verify_evidence_with_another_key_or_none_exits_2(tmp_path: Path, made: EvidenceLog, keys: AuditorKeys) -> None:
     make(tmp_path, made)
-    other = create_auditor_key(tmp_path / "other.key", "auditor")
+    other = create_auditor_key(tmp_path / "other.key", "jane")
     assert verify(tmp_path, format_verifier_key(other.signing.verifier_key)).exit_code == 2
     assert verify(tmp_path, "auditor+00000000+AAAA").exit_code == 2
     assert verify(tmp_path, str(tmp_path / "missing.pub")).exit_code == 2

@@ -7,13 +7,15 @@ import pytest
 
 from auditor.evidence.collection import collect_evidence
 from auditor.evidence.model import Cell, Report
-from auditor.evidence.scope import keep_silent
 from auditor.findings import Finding
 from auditor.folder import AuditFolder
+from auditor.progress import no_progress
+from auditor.verify import verify_folder
 from consent.event import DirectiveFlag, JournalHeadsEvent, OverrideEvent
 from consent.eventlog.acknowledgement import sign_ack
 from consent.eventlog.journal_head import HeadKind, WeakestMode
 from consent.vocabulary.directive import Kind
+from journal.access import AccessNote, format_access
 from journal.format import FrameKind
 from tests.fakes.audit_material import AUDITOR, JournalBuilder, log_heads, sidecar_key, write_folder
 from tests.fakes.evidence_material import (
@@ -39,7 +41,7 @@ def made() -> EvidenceLog:
 
 def export(tmp_path: Path, made: EvidenceLog, **fields: object) -> Report:
     folder = write_folder(tmp_path / "folder", made.log)
-    return collect_evidence(folder, scope_of(folder, **fields), keep_silent).report
+    return collect_evidence(folder, scope_of(folder, **fields), no_progress).report
 
 
 def figure(report: Report, slug: str, label: str) -> Cell:
@@ -94,7 +96,7 @@ def test_enforcement_names_who_lacks_an_opt_out_and_finds_it_once_the_deadline_i
 
     def look(days: float) -> Report:
         scope = scope_of(folder, generated_at_ms=START_MS + int(days * DAY_MS))
-        return collect_evidence(folder, scope, keep_silent).report
+        return collect_evidence(folder, scope, no_progress).report
 
     # 2026-01-01 is a Thursday: the tenth business day after it is the 15th, and its end the 16th.
     early, late = look(14.99), look(15)
@@ -196,6 +198,14 @@ def test_access_counts_refused_and_privileged_calls_apart(tmp_path: Path, made: 
     assert [(row[2], row[4], row[7]) for row in readers] == [("s/ReadLog", "auditor.example", "audit of January")]
 
 
+def test_access_to_segment_keys_is_shown_as_the_journal_notes_it(tmp_path: Path, made: EvidenceLog) -> None:
+    journal = JournalBuilder(tmp_path / "folder", made.log.origin)
+    note = AccessNote(START_MS, "auditor.example", "jane", bytes(32), 7)
+    journal.write_frame(bytes((FrameKind.ACCESS,)) + format_access(note))
+    (row,) = rows(export(tmp_path, made), "8.15", "key-accesses")
+    assert (row[0], *row[2:]) == ("pod-1", "2026-01-01 00:00:00Z", "auditor.example", "jane", "00" * 32, 7)
+
+
 def test_identities_follow_enrolment_new_keys_and_retirement(tmp_path: Path, made: EvidenceLog) -> None:
     made.enrol("pod-1", START_MS - 1)
     made.enrol("pod-1", START_MS)
@@ -229,9 +239,9 @@ def log_two_heads(
 @pytest.mark.parametrize(
     ("seconds", "kind", "explanation", "is_finding"),
     [
-        (180, HeadKind.PERIODIC, None, False),
-        (181, HeadKind.PERIODIC, "no word", True),
-        (181, HeadKind.FINAL, "stopped in order", False),
+        (300, HeadKind.PERIODIC, None, False),
+        (301, HeadKind.PERIODIC, "no word", True),
+        (301, HeadKind.FINAL, "stopped in order", False),
     ],
 )
 def test_heads_that_lie_far_apart_are_a_gap_unless_the_sidecar_had_stopped(
@@ -310,6 +320,21 @@ def test_settings_on_tcp_without_tls_are_a_finding(tmp_path: Path, made: Evidenc
     assert "NO_TLS" in reasons(export(tmp_path, made))
 
 
+def test_settings_show_weak_modes_and_when_certificates_end(tmp_path: Path, made: EvidenceLog) -> None:
+    journal = JournalBuilder(tmp_path / "folder", made.log.origin)
+    journal.write_frame(start_frame())
+    weak: dict[str, object] = {"mode": "async", "on_unavailable": "allow_and_count", "at_ms": START_MS + DAY_MS}
+    certificate: dict[str, object] = {"use": "feed", "sha256": "00" * 32, "not_after_ms": START_MS + 90 * DAY_MS}
+    journal.write_frame(start_frame("0.1.0", SETTINGS, **weak, certificates=[certificate]))
+    report = export(tmp_path, made)
+    changes = {row[2]: row[3:] for row in rows(report, "8.9_8.32", "changes")}
+    assert changes["mode"] == ("group", "async")
+    assert "at_ms" not in changes
+    assert reasons(report) == ["WEAK_MODE", "WEAK_MODE"]
+    certificates = rows(report, "5.14_8.20_8.21", "start-certificates")
+    assert ("pod-1", "certificates.0.not_after_ms", "2026-04-01 00:00:00Z") in certificates
+
+
 def test_settings_in_a_start_record_of_another_form_are_a_note(tmp_path: Path, made: EvidenceLog) -> None:
     journal = JournalBuilder(tmp_path / "folder", made.log.origin)
     journal.write_frame(bytes((FrameKind.START,)) + b"\xff")
@@ -375,7 +400,7 @@ def test_records_without_keys_are_open_and_not_invented(tmp_path: Path, made: Ev
     journal = JournalBuilder(tmp_path / "folder", made.log.origin)
     journal.write([make_record(1)])
     folder = replace(write_folder(tmp_path / "folder", made.log), key=AUDITOR._replace(name="another"))
-    report = collect_evidence(folder, scope_of(folder), keep_silent).report
+    report = collect_evidence(folder, scope_of(folder), no_progress).report
     assert figure(report, "5.33", "segments without a key") == 1
     assert any("no key opens them" in point.what for point in report["8.15"].open_points)
 
@@ -403,8 +428,14 @@ def test_checks_that_were_given_are_run_and_the_others_are_open(tmp_path: Path, 
 
 def test_folder_with_a_bit_of_everything_is_clean_and_fills_its_sections(tmp_path: Path) -> None:
     folder = build_folder(tmp_path / "folder", days=7)
-    report = collect_evidence(folder, scope_of(folder, generated_at_ms=START_MS + 9 * DAY_MS), keep_silent).report
-    assert reasons(report) == []
+
+    def check(opened: AuditFolder) -> tuple[Finding, ...]:
+        return verify_folder(opened).findings.listed
+
+    scope = scope_of(folder, generated_at_ms=START_MS + 9 * DAY_MS, checks={"verify": check})
+    report = collect_evidence(folder, scope, no_progress).report
+    assert reasons(report) == ["TORN_TAIL", "CRASHED"]
+    assert report.is_clean
     empty = {section.spec.slug for section in report if not section.sources}
-    # These have no source but supplied files and checks.
-    assert empty == {"5.35_5.36", "5.37", "8.8_8.28", "8.29"}
+    # These have no source but supplied files.
+    assert empty == {"5.37", "8.8_8.28", "8.29"}

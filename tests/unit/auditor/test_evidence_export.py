@@ -19,9 +19,10 @@ from auditor.evidence.export import Exported, export_evidence
 from auditor.evidence.manifest import open_manifest, read_manifest_file, verify_files
 from auditor.evidence.masking import IdentifierFinder
 from auditor.evidence.samples import HEAD_SAMPLES, LOG_SAMPLES, verify_samples
-from auditor.evidence.scope import SuppliedFile, keep_silent
+from auditor.evidence.scope import SuppliedFile
 from auditor.findings import Severity
 from auditor.folder import AuditFolder
+from auditor.progress import no_progress
 from consent.decision_record import format_question, format_record
 from consent.eventlog.checkpoint import verify_checkpoint
 from consent.eventlog.keys import KeyKind, VerifierKey, generate_signing_key
@@ -49,7 +50,7 @@ def evidence(folder: AuditFolder, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def export(folder: AuditFolder, out: Path, **fields: object) -> Exported:
-    return export_evidence(folder, scope_of(folder, **fields), AUDITOR_SIGNING_KEY, out, keep_silent)
+    return export_evidence(folder, scope_of(folder, **fields), AUDITOR_SIGNING_KEY, out, no_progress)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -160,6 +161,16 @@ def test_export_that_is_interrupted_leaves_nothing(folder: AuditFolder, tmp_path
     with pytest.raises(KeyboardInterrupt):
         export_evidence(folder, scope_of(folder), AUDITOR_SIGNING_KEY, tmp_path / "out", interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_to_a_folder_that_appears_meanwhile_leaves_that_as_it_is(folder: AuditFolder, tmp_path: Path) -> None:
+    def create(what: str, done: int, total: int) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+
+    with pytest.raises(EvidenceExists):
+        export_evidence(folder, scope_of(folder), AUDITOR_SIGNING_KEY, tmp_path / "out", create)
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_export_where_nothing_can_be_written_says_so(folder: AuditFolder, tmp_path: Path) -> None:

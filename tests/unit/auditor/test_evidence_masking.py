@@ -8,7 +8,7 @@ import pytest
 from auditor.evidence.errors import InvalidEvidenceOption
 from auditor.evidence.masking import IdentifierFinder, read_known_identifiers
 from auditor.evidence.scan import scan_folder
-from auditor.evidence.scope import keep_silent
+from auditor.progress import no_progress
 
 
 def kinds(content: bytes, finder: IdentifierFinder | None = None, *, is_noise: bool = False) -> list[str]:
@@ -88,11 +88,11 @@ def test_scan_finds_what_lies_across_the_parts_that_it_reads_exactly_once(tmp_pa
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
     path.write_bytes(b"." * before + b" max.muster@example.org " + b"." * 5000)
-    assert list(scan_folder(path.parent, IdentifierFinder(), keep_silent)) == [("file", "e-mail address", 1)]
+    assert list(scan_folder(path.parent, IdentifierFinder(), no_progress)) == [("file", "e-mail address", 1)]
 
 
 def test_scan_finds_identifiers_in_names(tmp_path: Path) -> None:
     (tmp_path / "max@example.org").mkdir()
     (tmp_path / "max@example.org" / "empty").touch()
-    (found,) = scan_folder(tmp_path, IdentifierFinder(), keep_silent)
+    (found,) = scan_folder(tmp_path, IdentifierFinder(), no_progress)
     assert found[1:] == ("e-mail address in the name", 1)
