@@ -203,6 +203,7 @@ def _feed_settings(installation: Installation) -> dict[str, object]:
         "admin_address": _socket(installation, "feed-admin"),
         "import_address": _socket(installation, "feed-import"),
         "import_signing_key_file": str(_source_key_file(installation, "import")),
+        "audit": {"address": _socket(installation, "feed-audit")},
         "log": {"format": "text"},
     }
 
@@ -222,6 +223,7 @@ def _sidecar_settings(installation: Installation) -> dict[str, object]:
         "journal": {"directory": str(home / "journal")},
         "listeners": [{"address": _socket(installation, "sidecar"), "callers": [{"name": "app", "detail": "full"}]}],
         "admin_address": _socket(installation, "sidecar-admin"),
+        "audit": {"address": _socket(installation, "sidecar-audit")},
         "log": {"format": "text"},
     }
 

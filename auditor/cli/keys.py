@@ -18,7 +18,7 @@ _CONFIG = """\
 # Settings of consentry-auditor; docs/configuration.md has all of them.
 folder: {folder}
 key_file: {key_file}
-
+{sources}
 # Where feed and sidecars answer auditors; docs/auditing.md says how they are set up for that.
 # feed:
 #   address: feed.example:7443
@@ -54,10 +54,18 @@ def init(
         ),
     ] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the auditor.")] = "auditor",
+    feed: Annotated[
+        str | None,
+        typer.Option("--feed", metavar="SOCKET", help="Where the feed answers auditors: unix:///path. TCP: in the file."),
+    ] = None,
+    sidecars: Annotated[
+        list[str] | None,
+        typer.Option("--sidecar", metavar="NAME=SOCKET", help="The same of a sidecar; may be given several times."),
+    ] = None,
 ) -> None:
     """Make a folder to audit from: settings, a key, and an audit folder with the trust file.
 
-    Example: consentry-auditor init audits/2026 --trust trust.note --root-key root.pub --name jane
+    Example: consentry-auditor init audits/2026 --trust trust.note --root-key root.pub --name jane --feed unix:///run/feed-audit.sock
     """
     from auditor.folder import ROOT_KEY_FILE_NAME, TRUST_FILE_NAME
     from hosting.key_files import write_file_atomically
@@ -65,6 +73,7 @@ def init(
     from hosting.trust_files import load_trust
 
     root_file = root_key or trust.with_name("root.pub")
+    sources = _describe_sources(feed, sidecars or [])
     with checking():
         load_trust(trust, root_file)
         if directory.exists() and any(directory.iterdir()):
@@ -76,8 +85,9 @@ def init(
         write_file_atomically(folder / TRUST_FILE_NAME, trust.read_bytes())
         write_file_atomically(folder / ROOT_KEY_FILE_NAME, root_file.read_bytes())
         config = directory / "auditor.yaml"
-        write_file_atomically(config, _CONFIG.format(folder=folder, key_file=key_file).encode())
-    typer.echo(f"wrote {config}: name feed and sidecars there, then run consentry-auditor fetch -c {config}")
+        write_file_atomically(config, _CONFIG.format(folder=folder, key_file=key_file, sources=sources).encode())
+    before = "" if sources else "name feed and sidecars there, then "
+    typer.echo(f"wrote {config}: {before}run consentry-auditor fetch -c {config}")
 
 
 def show_config(config: ConfigOption = None) -> None:
@@ -85,6 +95,24 @@ def show_config(config: ConfigOption = None) -> None:
     from hosting.settings import render_settings
 
     typer.echo(render_settings(load(config)), nl=False)
+
+
+def _describe_sources(feed: str | None, sidecars: list[str]) -> str:
+    """What the options say, as settings; or the end of the command with what is wrong with it."""
+    import yaml
+    from pydantic import ValidationError
+
+    from auditor.config import AuditorSettings
+
+    settings: dict[str, object] = {} if feed is None else {"feed": {"address": feed}}
+    named = [option.partition("=") for option in sidecars]
+    if named:
+        settings["sidecars"] = [{"sidecar_id": sidecar_id, "address": address} for sidecar_id, _, address in named]
+    try:
+        AuditorSettings.model_validate(settings)
+    except ValidationError:
+        fail("--feed or --sidecar: expected unix:///path, and NAME=unix:///path with each name once")
+    return yaml.safe_dump(settings, sort_keys=False) if settings else ""
 
 
 def _create_key(name: str, path: Path) -> None:

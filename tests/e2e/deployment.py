@@ -185,7 +185,7 @@ class Deployment:
         )
 
     def address(self, name: str) -> str:
-        """Of a socket: `sidecar`, `sidecar-admin`, `intake-web`, `intake-accounts`, `feed-admin`, `feed-import`."""
+        """Of a socket: `sidecar`, `sidecar-admin`, `intake-web`, `intake-accounts`, `feed-admin`, `feed-import`, `feed-audit`, `sidecar-audit`."""
         return f"unix://{self.site}/run/{name}.sock"
 
     def client(self, name: str = "sidecar") -> Client:
