@@ -155,14 +155,8 @@ class FileJournal:
         if self._mode is not JournalMode.SYNC:
             self.append_now(record, decisions)
             return
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop, loop.create_future())
         try:
-            with self._lock:
-                self._write(pack_records((record,)), decisions)
-                self._waiters.append(waiter)
-            self._flusher.request()
-            await waiter.future
+            await self._write_and_wait(pack_records((record,)), decisions)
         except JournalUnavailable:
             if self._must_deny:
                 raise
@@ -199,6 +193,14 @@ class FileJournal:
             self._write(bytes((kind,)) + content, 0)
         self._flusher.request()
 
+    async def note_durably(self, kind: FrameKind, content: bytes) -> None:
+        """Do what `note` does, and come back when the frame is on the disk.
+
+        Raises:
+            JournalUnavailable: It may not be.
+        """
+        await self._write_and_wait(bytes((kind,)) + content, 0)
+
     def flush(self) -> None:
         """Put everything appended so far on the disk. Blocks as long as that takes; `is_writable` says whether it went well."""
         self._flusher.wait()
@@ -233,6 +235,16 @@ class FileJournal:
     def _verify_open(self) -> None:
         if self._is_closed or not self._flusher.is_running:
             raise JournalUnavailable("journal: closed")
+
+    async def _write_and_wait(self, plaintext: bytes, decisions: int) -> None:
+        """Write one frame and wait for the fsync that covers it."""
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop, loop.create_future())
+        with self._lock:
+            self._write(plaintext, decisions)
+            self._waiters.append(waiter)
+        self._flusher.request()
+        await waiter.future
 
     def _write(self, plaintext: bytes, decisions: int) -> None:
         """Write one frame; the lock is held."""
