@@ -118,11 +118,14 @@ def journal_keys(
     is_noted = sealed is not None
     if sealed is None:
         sealed = _seal_stopped(settings, recipient)
+    given = {name: key for name, key in sealed.items() if key is not None}
     try:
-        write_file_atomically(out, json.dumps(sealed, indent=1).encode("ascii") + b"\n")
+        write_file_atomically(out, json.dumps(given, indent=1).encode("ascii") + b"\n")
     except OSError as error:
         _fail(f"{out}: {error.strerror}", EXIT_USAGE)
-    typer.echo(f"Wrote the keys of {len(sealed)} segments to {out}; only {recipient.name} can open them.")
+    typer.echo(f"Wrote the keys of {len(given)} segments to {out}; only {recipient.name} can open them.")
+    if len(given) < len(sealed):
+        typer.echo(f"No key at hand opens {len(sealed) - len(given)} of the segments.", err=True)
     if is_noted:
         typer.echo("The journal says that they were handed out.")
     else:
@@ -192,19 +195,20 @@ def _read_recipient(path: Path) -> "Recipient":
     return Recipient(key.name, key.sealing_key)
 
 
-def _ask_keys(address: str, recipient: "Recipient") -> dict[str, str] | None:
-    """Sealed keys by chain and number, from a running sidecar; None where none answers."""
+def _ask_keys(address: str, recipient: "Recipient") -> dict[str, str | None] | None:
+    """Sealed keys by chain and number, None for those that cannot be had, from a running sidecar; None where none answers."""
     import grpc
     from consentry.audit.v1 import journal_pb2, journal_pb2_grpc
 
     from hosting.grpc_errors import REASON_KEY
     from sidecar.grpc_api.journal_service import MAX_KEYS
 
-    sealed: dict[str, str] = {}
+    sealed: dict[str, str | None] = {}
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = journal_pb2_grpc.JournalServiceStub(channel)
         try:
             listed = stub.ListSegments(journal_pb2.ListSegmentsRequest(), timeout=KEYS_TIMEOUT_SECONDS).segments
+            sealed |= dict.fromkeys(_name_key(segment.chain_id, segment.number) for segment in listed)
             for start in range(0, len(listed), MAX_KEYS):
                 request = journal_pb2.GetSegmentKeysRequest(
                     recipient_public_key=recipient.public_key,
@@ -215,7 +219,7 @@ def _ask_keys(address: str, recipient: "Recipient") -> dict[str, str] | None:
                     ],
                 )
                 response = stub.GetSegmentKeys(request, timeout=KEYS_TIMEOUT_SECONDS)
-                sealed |= {f"{key.chain_id.hex()}-{key.number}": key.sealed_key.hex() for key in response.keys}
+                sealed |= {_name_key(key.chain_id, key.number): key.sealed_key.hex() for key in response.keys}
         except grpc.RpcError as error:
             if not isinstance(error, grpc.Call):
                 raise
@@ -227,7 +231,11 @@ def _ask_keys(address: str, recipient: "Recipient") -> dict[str, str] | None:
     return sealed
 
 
-def _seal_stopped(settings: "SidecarSettings", recipient: "Recipient") -> dict[str, str]:
+def _name_key(chain_id: bytes, number: int) -> str:
+    return f"{chain_id.hex()}-{number}"
+
+
+def _seal_stopped(settings: "SidecarSettings", recipient: "Recipient") -> dict[str, str | None]:
     from hosting.errors import HostingError, InstanceLocked
     from journal.errors import JournalError
     from sidecar.errors import SidecarError
@@ -235,6 +243,7 @@ def _seal_stopped(settings: "SidecarSettings", recipient: "Recipient") -> dict[s
 
     try:
         keys = seal_stopped(settings, recipient)
+        return {_name_key(*name): sealed_key.hex() if sealed_key else None for name, sealed_key in keys.items()}
     except InstanceLocked:
         _fail(
             "the sidecar runs and does not answer at admin_address: set it, so that the journal can say who was given keys",
@@ -244,7 +253,6 @@ def _seal_stopped(settings: "SidecarSettings", recipient: "Recipient") -> dict[s
         _fail(f"{error.reason}: {error}", EXIT_USAGE)
     except OSError as error:
         _fail(f"{settings.journal.directory}: {error.strerror}", EXIT_USAGE)
-    return {f"{key.name.chain_id.hex()}-{key.name.number}": key.sealed_key.hex() for key in keys}
 
 
 def _describe(response: "decision_pb2.GetStatusResponse") -> dict[str, object]:

@@ -3,12 +3,14 @@
 from hosting.locks import keep_still
 from journal.directory import list_segments
 from sidecar.config import SidecarSettings
-from sidecar.journal.segment_access import Recipient, SealedKey, SegmentName, seal_keys
+from sidecar.journal.segment_access import Recipient, SegmentName, seal_keys
 from sidecar.runtime import load_keys
 
 
-def seal_stopped(settings: SidecarSettings, recipient: Recipient) -> list[SealedKey]:
-    """The key of every segment in the journal's directory. Nothing is noted: nobody writes this journal.
+def seal_stopped(settings: SidecarSettings, recipient: Recipient) -> dict[SegmentName, bytes]:
+    """The key of every segment in the journal's directory, empty where none at hand opens it.
+
+    Nothing is noted: nobody writes this journal.
 
     Raises:
         InstanceLocked: The sidecar runs.
@@ -21,4 +23,5 @@ def seal_stopped(settings: SidecarSettings, recipient: Recipient) -> list[Sealed
         keys.refresh()
         chains = list_segments(settings.journal.directory)
         names = [SegmentName(chain_id, number) for chain_id, sizes in chains.items() for number in sizes]
-        return seal_keys(settings.journal.directory, names, keys, settings.sidecar_id, recipient)
+        sealed = seal_keys(settings.journal.directory, names, keys, settings.sidecar_id, recipient)
+        return dict.fromkeys(names, b"") | {each.name: each.sealed_key for each in sealed}

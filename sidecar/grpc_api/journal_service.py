@@ -40,17 +40,8 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class AccessRecord(Protocol):
     """Where it is noted that keys were handed out (`sidecar.journal.writer.FileJournal`)."""
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether the last attempt to write succeeded."""
-        ...
-
-    def note(self, kind: FrameKind, content: bytes) -> None:
-        """Keep a frame; raises JournalUnavailable where it cannot be kept."""
-        ...
-
-    def flush(self) -> None:
-        """Put everything on the disk; blocks as long as that takes."""
+    async def note_durably(self, kind: FrameKind, content: bytes) -> None:
+        """Keep a frame, and come back when it is on the disk; raises JournalUnavailable where it may not be."""
         ...
 
 
@@ -194,10 +185,7 @@ class JournalService:
         source = self._source
         key_hash = hash_recipient_key(recipient.public_key)
         note = AccessNote(source.clock.now_ms(), caller, recipient.name, key_hash, count)
-        source.record.note(FrameKind.ACCESS, format_access(note))
-        await asyncio.to_thread(source.record.flush)
-        if not source.record.is_writable:
-            raise JournalUnavailable("journal: the note about these keys did not reach the disk")
+        await source.record.note_durably(FrameKind.ACCESS, format_access(note))
         fields = {"caller": caller, "recipient": recipient.name, "segments": count}
         _LOGGER.info("keys of the journal were handed out", extra={"fields": fields})
 

@@ -7,6 +7,7 @@ import math
 import threading
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -180,14 +181,8 @@ class FileJournal:
         if self._mode is not JournalMode.SYNC:
             self.append_now(record, decisions)
             return
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop, loop.create_future())
         try:
-            with self._lock:
-                self._write_record(record, decisions)
-                self._waiters.append(waiter)
-            self._flusher.request()
-            await waiter.future
+            await self._write_and_wait(partial(self._write_record, record, decisions))
         except JournalUnavailable:
             if self._must_deny:
                 raise
@@ -263,6 +258,14 @@ class FileJournal:
         self._flusher.request()
         return True
 
+    async def note_durably(self, kind: FrameKind, content: bytes) -> None:
+        """Do what `note` does, and come back when the frame is on the disk.
+
+        Raises:
+            JournalUnavailable: It may not be.
+        """
+        await self._write_and_wait(partial(self._write, bytes((kind,)) + content, 0))
+
     def flush(self) -> None:
         """Put everything appended so far on the disk. Blocks as long as that takes; `is_writable` says whether it went well."""
         self._flusher.wait()
@@ -322,6 +325,16 @@ class FileJournal:
         """Write one record; the lock is held."""
         self._write(pack_records((record,)), decisions)
         self._heads.note_records(record, record, decisions)
+
+    async def _write_and_wait(self, write: Callable[[], None]) -> None:
+        """Write under the lock, and wait for the fsync that covers what was written."""
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop, loop.create_future())
+        with self._lock:
+            write()
+            self._waiters.append(waiter)
+        self._flusher.request()
+        await waiter.future
 
     def _write(self, plaintext: bytes, decisions: int) -> None:
         """Write one frame; the lock is held."""

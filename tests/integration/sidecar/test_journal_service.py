@@ -429,6 +429,8 @@ async def test_journal_keys_command_of_a_stopped_sidecar_says_that_nothing_was_n
     assert "no journal says" in result.stderr
     assert notes(system) == []
     assert site.count_decisions(system) == 20
+    (system.settings.journal.directory / format_segment_name(b"\x05" * 16, 0)).write_bytes(b"damaged")
+    assert "No key at hand opens 1 of the segments." in (await site.run()).stderr
     (short_directory / "auditor.pub").write_text("nothing", encoding="utf-8")
     assert (await site.run()).exit_code == 2
     assert (await site.run("missing.pub")).exit_code == 2
