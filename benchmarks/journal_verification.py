@@ -72,17 +72,8 @@ def _measure(records: int, per_frame: int) -> dict[str, Any]:
         create_key_file(key, AUDITOR.private_key.private_bytes_raw() + bytes(32), use=KEY_USE)
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        command: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "auditor",
-            "verify",
-            "-f",
-            folder / "audit",
-            "-k",
-            key,
-            "--json",
-        ]
+        options: list[str | Path] = ["-f", folder / "audit", "-k", key, "--json"]
+        command = [sys.executable, "-m", "auditor", "verify", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:

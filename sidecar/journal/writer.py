@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
