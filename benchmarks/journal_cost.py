@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.installation import free_port, program, run_feed
-from benchmarks.machine import LOAD_CORES, SERVER_CORES, median, pin, spread
-from benchmarks.unary_check import Load, load
+from benchmarks.machine import LOAD_CORES, SERVER_CORES, median, pin, processor_seconds, spread
+from benchmarks.unary_check import load
 from feed.setup import APPROVERS
 from hosting.clock import SystemClock
 from hosting.processes import collect_rarely
@@ -29,11 +29,20 @@ BUDGET_MICROSECONDS = 10.0
 BUDGET_P99_RATIO = 1.15
 
 
+class _Turn(NamedTuple):
+    """One load: what callers saw, and the server's processor time for each check, all its threads together."""
+
+    checks_per_second: float
+    p99_ms: float
+    processor_us: float
+
+
 def measure() -> dict[str, Any]:
     """Both questions, one after the other.
 
     Returns:
         Medians: microseconds of an append, by the clock and of the processor time of the thread that checks; p99 of Check in ms.
+        What a check costs the server in processor time is told too: a busy machine does not change that much.
     """
     return _measure_appends() | _measure_checks()
 
@@ -68,8 +77,8 @@ def _append(journal: FileJournal, record: bytes) -> tuple[float, float]:
 
 
 def _measure_checks() -> dict[str, Any]:
-    with _running_server() as (recorded_address, unrecorded_address):
-        rounds = asyncio.run(_take_turns(recorded_address, unrecorded_address))
+    with _running_server() as (server_pid, recorded_address, unrecorded_address):
+        rounds = asyncio.run(_take_turns(server_pid, recorded_address, unrecorded_address))
     recorded, unrecorded = zip(*rounds, strict=True)
     p99_ratios = [on.p99_ms / off.p99_ms for on, off in rounds]
     throughput_ratios = [on.checks_per_second / off.checks_per_second for on, off in rounds]
@@ -78,30 +87,37 @@ def _measure_checks() -> dict[str, Any]:
         "unrecorded_p99_ms": median([each.p99_ms for each in unrecorded]),
         "p99_ratio": median(p99_ratios),
         "p99_ratio_spread": spread(p99_ratios),
+        "recorded_processor_us": median([each.processor_us for each in recorded]),
+        "unrecorded_processor_us": median([each.processor_us for each in unrecorded]),
         "throughput_ratio": median(throughput_ratios),
         "throughput_ratio_spread": spread(throughput_ratios),
     }
 
 
-async def _take_turns(recorded_address: str, unrecorded_address: str) -> list[tuple[Load, Load]]:
+async def _take_turns(server_pid: int, recorded_address: str, unrecorded_address: str) -> list[tuple[_Turn, _Turn]]:
+    async def ask(address: str) -> _Turn:
+        before = processor_seconds(server_pid)
+        asked = await load(address, CHECK_SECONDS)
+        spent_seconds = processor_seconds(server_pid) - before
+        processor_us = spent_seconds / (asked.checks_per_second * CHECK_SECONDS) * 1e6
+        return _Turn(asked.checks_per_second, asked.p99_ms, processor_us)
+
     await load(recorded_address, 0.5)
     await load(unrecorded_address, 0.5)
     rounds = []
     for number in range(CHECK_ROUNDS):
         # Whichever goes first has the other's disk writes behind it, so they take turns at that too.
         if number % 2:
-            off = await load(unrecorded_address, CHECK_SECONDS)
-            on = await load(recorded_address, CHECK_SECONDS)
+            off, on = await ask(unrecorded_address), await ask(recorded_address)
         else:
-            on = await load(recorded_address, CHECK_SECONDS)
-            off = await load(unrecorded_address, CHECK_SECONDS)
+            on, off = await ask(recorded_address), await ask(unrecorded_address)
         rounds.append((on, off))
     return rounds
 
 
 @contextmanager
-def _running_server() -> Iterator[tuple[str, str]]:
-    """A feed, and one sidecar with two addresses: the decisions of the first are recorded."""
+def _running_server() -> Iterator[tuple[int, str, str]]:
+    """A feed, and one sidecar with two addresses, of which the first records; its process id, and both."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csty-bench-")))
         home, environ = folder / "home", clean_environment()
@@ -119,4 +135,4 @@ def _running_server() -> Iterator[tuple[str, str]]:
         stack.enter_context(server.start())
         pin(server.pid, SERVER_CORES)
         server.wait_for_line("listening")
-        yield f"unix://{home}/run/sidecar.sock", unrecorded_address
+        yield server.pid, f"unix://{home}/run/sidecar.sock", unrecorded_address

@@ -38,6 +38,12 @@ def pin(process_id: int, cores: frozenset[int]) -> None:
     os.sched_setaffinity(process_id, (cores & available) or available)
 
 
+def processor_seconds(process_id: int) -> float:
+    """Processor time that a process has taken so far, all its threads together (Linux)."""
+    fields = Path(f"/proc/{process_id}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def percentile(sorted_values: Sequence[float], share: float) -> float:
     """The value below which that share of the values lies (nearest rank)."""
     return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]

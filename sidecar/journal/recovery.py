@@ -192,12 +192,16 @@ class ChainRecovery:
         if scan.decisions is None:
             self._report(scan.place.chain_id, CorruptJournal("its beginning and its heads are gone"))
             return
-        last = scan.last_head
+        last, logged = scan.last_head, self._outbox.logged(scan.place.chain_id)
+        numbers = (last.number if last else -1, logged.number if logged else -1)
+        if numbers[0] < numbers[1]:
+            # Somebody cut it, or the disk lied. The head says how little is left, behind one that says how much there was.
+            self._report(scan.place.chain_id, CorruptJournal("it ends before a head that the log holds"))
         has_records = scan.first_record is not None
         head = JournalHead(
             sidecar_id=self._key.name,
             chain_id=scan.place.chain_id,
-            number=last.number + 1 if last else 0,
+            number=max(numbers) + 1,
             kind=HeadKind.RECOVERY,
             at_ms=self._clock.now_ms(),
             segment=scan.place.segment,

@@ -35,7 +35,7 @@ CONFIRM_EVERY = 40
 
 
 @pytest.mark.parametrize("mode", [JournalMode.GROUP, JournalMode.SYNC])
-@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long(seconds=120))])
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long(seconds=150))])
 def test_journal_after_kill_holds_every_confirmed_record(tmp_path: Path, mode: JournalMode, kills: int) -> None:
     command = [sys.executable, __file__, str(tmp_path), mode]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -118,5 +119,11 @@ class JournalLives(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-class TestJournalLives(JournalLives.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=8, stateful_step_count=12)
+class ManyJournalLives(JournalLives):
+    """The same with more steps; a TestCase holds the settings of one test only."""
+
+
+JournalLives.TestCase.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
+test_heads_say_what_the_files_say_after_any_steps = JournalLives.TestCase
+ManyJournalLives.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+test_heads_say_what_the_files_say_after_many_steps = pytest.mark.long(seconds=120)(ManyJournalLives.TestCase)

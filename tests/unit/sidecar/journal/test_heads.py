@@ -1,6 +1,7 @@
 """Signed heads of a journal: when they are made, and that they say what the files say."""
 
 import contextlib
+import os
 import resource
 import threading
 from collections.abc import Iterator, Sequence
@@ -188,6 +189,47 @@ def test_head_on_a_full_disk_is_made_later_and_finds_that_the_disk_works(headed:
     assert len(headed.heads(journal)) == 2
 
 
+def test_head_is_handed_on_only_when_it_is_on_the_disk(headed: Headed, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced_bytes: dict[int, int] = {}
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced_bytes[status.st_ino] = status.st_size
+
+    class Watching(HeadOutbox):
+        def add(self, heads: Sequence[JournalHead]) -> None:
+            statuses = [path.stat() for path in segment_paths(headed.directory)]
+            unsynced.extend(one.st_ino for one in statuses if synced_bytes.get(one.st_ino) != one.st_size)
+            super().add(heads)
+
+    unsynced: list[int] = []
+    monkeypatch.setattr(os, "fsync", fsync)
+    journal = headed.open(outbox=Watching(headed.directory / LOGGED_FILE_NAME), segment_max_seconds=15)
+    for number in range(4):
+        headed.clock.advance(10_000)
+        journal.append_now(make_record(number), 1)
+        journal.flush()
+    journal.close()
+    assert len(headed.outbox.pending(100)) > 5
+    assert unsynced == []
+
+
+def test_head_about_what_a_failed_fsync_may_have_lost_is_handed_on_all_the_same(headed: Headed) -> None:
+    journal = headed.open()
+    journal.append_now(make_record(1), 1)
+    break_fsync(journal)
+    headed.clock.advance(10_000)
+    journal.flush()
+    assert not journal.is_writable
+    journal.append_now(make_record(2), 1)
+    assert journal.is_writable
+    journal.close()
+    heads = headed.outbox.pending(10)
+    # The answers had left. An audit finds that the second head is not in the files, and may find less than it says.
+    assert [(head.number, head.segment, head.decisions) for head in heads] == [(0, 0, 0), (1, 0, 1), (2, 1, 2)]
+    assert [len(list(read_frames(path, KEYS))) for path in segment_paths(headed.directory)] == [2, 2]
+
+
 def test_head_says_what_left_without_a_record(headed: Headed) -> None:
     journal = headed.open(on_unavailable=OnUnavailable.ALLOW_AND_COUNT)
     with full_disk():
@@ -248,6 +290,15 @@ def test_chain_is_locked_while_it_is_written_and_leaves_no_lock_behind(headed: H
     assert lock.exists()
     journal.close()
     assert not lock.exists()
+
+
+def break_fsync(journal: FileJournal) -> None:
+    """Puts something behind the journal's descriptor that takes writes and that the kernel cannot sync."""
+    segment = journal._chain._segment
+    assert segment is not None
+    descriptor = os.open("/dev/null", os.O_WRONLY)
+    os.dup2(descriptor, segment._descriptor)
+    os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -189,6 +189,24 @@ def test_recovery_of_a_damaged_chain_signs_for_what_verifies_and_says_so(
     assert reasons == ["CORRUPT_JOURNAL"]
 
 
+def test_recovery_of_a_chain_cut_before_what_the_log_knows_says_so_to_the_log(
+    lives: Lives, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed = lives.begin()
+    append(crashed, range(40))
+    crashed.flush()
+    logged = lives.plan.outbox.pending(100)
+    lives.plan.outbox.confirm(logged)
+    lives.crash()
+    for path in sorted(lives.directory.glob(f"{crashed.chain_id.hex()}-*.journal"))[1:]:
+        path.unlink()
+    lives.begin_and_recover()
+    recovery = lives.plan.outbox.pending(100)[-1]
+    assert (recovery.chain_id, recovery.number) == (crashed.chain_id, logged[-1].number + 1)
+    assert recovery.decisions < logged[-1].decisions
+    assert "it ends before a head that the log holds" in caplog.text
+
+
 def test_recovery_of_a_chain_whose_beginning_and_heads_are_gone_signs_nothing(
     lives: Lives, caplog: pytest.LogCaptureFixture
 ) -> None:
