@@ -11,9 +11,9 @@ from auditor.findings import Finding
 from auditor.folder import AuditFolder
 from auditor.progress import no_progress
 from auditor.verify import verify_folder
-from consent.event import DirectiveFlag, JournalHeadsEvent, OverrideEvent
-from consent.eventlog.acknowledgement import sign_ack
-from consent.eventlog.journal_head import HeadKind, WeakestMode
+from consent.event import DirectiveFlag, EnrolEvent, JournalHeadsEvent, OverrideEvent
+from consent.eventlog.acknowledgement import Receipt, sign_ack
+from consent.eventlog.journal_head import HeadKind, JournalHead, WeakestMode
 from consent.vocabulary.directive import Kind
 from journal.access import AccessNote, format_access
 from journal.format import FrameKind
@@ -219,6 +219,34 @@ def test_identities_follow_enrolment_new_keys_and_retirement(tmp_path: Path, mad
         ("pod-1", 4),
         ("pod-2", None),
     ]
+
+
+def test_entries_that_no_honest_feed_logs_do_not_end_the_export(tmp_path: Path, made: EvidenceLog) -> None:
+    enrolment = EnrolEvent(
+        origin=made.log.origin, sidecar_id="a b+", public_key=bytes(32), enrolled_at_ms=-(2**63), possession=bytes(64)
+    )
+    made.log.append(enrolment)
+    made.request("a", START_MS)
+    made.add_receipts(Receipt("a b+", 3, bytes(32), bytes(32), 2**63 - 1, bytes(64)))
+    head = replace(sample_head(), sidecar_id="a b+", at_ms=2**63 - 1)
+    log_heads(made.log, [head], 2**63 - 1)
+    made.admin("\x00\u202e", 2**63 - 1, "\ud7ff")
+    found = reasons(export(tmp_path, made))
+    assert {"RECEIPT_NOT_AUTHENTIC", "HEAD_NOT_AUTHENTIC"} <= set(found)
+
+
+def sample_head() -> JournalHead:
+    return JournalHead(
+        sidecar_id="pod-1",
+        chain_id=bytes(16),
+        number=0,
+        kind=HeadKind.PERIODIC,
+        at_ms=START_MS,
+        segment=0,
+        frame=0,
+        chain_hash=bytes(32),
+        decisions=0,
+    )
 
 
 def log_two_heads(
