@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from auditor.errors import FolderUnusable
 from auditor.evidence.collection import collect_evidence
 from auditor.evidence.model import Cell, Report
 from auditor.findings import Finding
@@ -452,6 +453,20 @@ def test_checks_that_were_given_are_run_and_the_others_are_open(tmp_path: Path, 
     open_texts = [point.what for point in report["5.35_5.36"].open_points]
     assert "Result of replay: it was not part of this export" in open_texts
     assert "Result of verify: it was not part of this export" not in open_texts
+
+
+@pytest.mark.parametrize(("name", "is_clean"), [("verify", False), ("replay", True)])
+def test_check_that_could_not_be_done_is_open_and_a_finding_where_the_files_did_not_verify(
+    tmp_path: Path, made: EvidenceLog, name: str, is_clean: bool
+) -> None:
+    def check(_: AuditFolder) -> list[Finding]:
+        raise FolderUnusable("a file is missing")
+
+    report = export(tmp_path, made, checks={name: check})
+    assert reasons(report) == ["CHECK_NOT_DONE"]
+    assert report.is_clean == is_clean
+    open_texts = [point.what for point in report["5.35_5.36"].open_points]
+    assert f"Result of {name}: {name} could not be done: FOLDER_UNUSABLE" in open_texts
 
 
 def test_folder_with_a_bit_of_everything_is_clean_and_fills_its_sections(tmp_path: Path) -> None:
