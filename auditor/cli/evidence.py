@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from auditor.evidence.export import Exported
     from auditor.evidence.scope import Check
     from auditor.folder import AuditFolder
+    from auditor.progress import Progress
     from consent.eventlog.keys import VerifierKey
 
 _SEED: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -110,7 +111,7 @@ def evidence(  # noqa: PLR0913, PLR0917 - an option each
             deadline_days=deadline_days,
             supplied=supplied,
             certificates=certificates,
-            checks={} if skip_verify else {"verify": _verification(load(config).silent_seconds)},
+            checks={} if skip_verify else {"verify": _verification(load(config).silent_seconds, progress)},
         )
         exported = export_evidence(opened, scope, keys.signing, out, progress)
     findings = Findings()
@@ -149,11 +150,11 @@ def verify_evidence(
     end(findings)
 
 
-def _verification(silent_seconds: float) -> "Check":
+def _verification(silent_seconds: float, progress: "Progress") -> "Check":
     def verify(opened: "AuditFolder") -> tuple[Finding, ...]:
         from auditor.verify import verify_folder
 
-        return verify_folder(opened, silent_seconds=silent_seconds).findings.listed
+        return verify_folder(opened, silent_seconds=silent_seconds, progress=progress).findings.listed
 
     return verify
 

@@ -1,33 +1,48 @@
 """The period that evidence is about, and times as the report writes them. All of it is UTC."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, NamedTuple, Self
+from functools import lru_cache
+from typing import Final, Self
 
 from auditor.evidence.errors import InvalidEvidenceOption
 
 MS_PER_SECOND: Final = 1000
 MS_PER_HOUR: Final = 3_600_000
 MS_PER_DAY: Final = 86_400_000
+MAX_DAYS: Final = 1100
+"""Three years: as long as a certificate counts."""
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 _FRIDAY: Final = 4
 
 
-class Period(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Period:
     """Whole days.
 
     Attributes:
         first: The first day.
         last: The last day; it belongs to the period.
+        start_ms: Unix ms at which it begins.
+        end_ms: Unix ms at which it is over.
     """
 
     first: date
     last: date
+    start_ms: int = field(init=False)
+    end_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Asked for every record, so reckoned once.
+        object.__setattr__(self, "start_ms", _start_of(self.first))
+        object.__setattr__(self, "end_ms", _start_of(self.last) + MS_PER_DAY)
 
     @classmethod
     def parse(cls, first: str, last: str) -> Self:
         """Read two days, `YYYY-MM-DD`.
 
         Raises:
-            InvalidEvidenceOption: One is no day, or they are in the wrong order.
+            InvalidEvidenceOption: One is no day, they are in the wrong order, or too far apart.
         """
         days = []
         for option, text in (("--from", first), ("--to", last)):
@@ -37,17 +52,11 @@ class Period(NamedTuple):
                 raise InvalidEvidenceOption(f"{option}: must be a day, YYYY-MM-DD") from None
         if days[0] > days[1]:
             raise InvalidEvidenceOption("--to: lies before --from")
+        if not _FIRST_YEAR <= days[0].year <= days[1].year <= _LAST_YEAR:
+            raise InvalidEvidenceOption(f"--from, --to: must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        if (days[1] - days[0]).days >= MAX_DAYS:
+            raise InvalidEvidenceOption(f"--from, --to: at most {MAX_DAYS} days")
         return cls(*days)
-
-    @property
-    def start_ms(self) -> int:
-        """Unix ms at which it begins."""
-        return _start_of(self.first)
-
-    @property
-    def end_ms(self) -> int:
-        """Unix ms at which it is over."""
-        return _start_of(self.last + timedelta(days=1))
 
     def holds(self, time_ms: int) -> bool:
         """Whether a time lies in it."""
@@ -61,7 +70,7 @@ class Period(NamedTuple):
 
 def day_of(time_ms: int) -> str:
     """The day of a time, `YYYY-MM-DD`."""
-    return _moment(time_ms).date().isoformat()
+    return _day(time_ms // MS_PER_DAY)
 
 
 def hour_of(time_ms: int) -> str:
@@ -81,6 +90,11 @@ def add_business_days(time_ms: int, days: int) -> int:
         day += timedelta(days=1)
         days -= day.weekday() <= _FRIDAY
     return _start_of(day + timedelta(days=1))
+
+
+@lru_cache(maxsize=4096)
+def _day(days: int) -> str:
+    return _moment(days * MS_PER_DAY).date().isoformat()
 
 
 def _start_of(day: date) -> int:

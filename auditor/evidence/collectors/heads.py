@@ -10,7 +10,7 @@ from auditor.evidence.model import Cell, Report
 from auditor.evidence.period import MS_PER_SECOND, format_time, hour_of
 from auditor.evidence.scope import Scope
 from auditor.findings import Finding, Severity
-from consent.event import EnrolEvent, JournalHeadsEvent, ReceiptsEvent, RetireEvent
+from consent.event import EnrolEvent, JournalHeadsEvent, RetireEvent
 from consent.eventlog.errors import InvalidJournalHead
 from consent.eventlog.journal_head import HeadKind, JournalHead, WeakestMode, format_head, hash_head, verify_head
 
@@ -79,10 +79,6 @@ class HeadsCollector(Collector):
             case JournalHeadsEvent():
                 for head in seen.event.heads:
                     self._see_head(seen, head, seen.event.received_at_ms)
-            case ReceiptsEvent() if seen.is_in_period:
-                # The entry has no time of its own: what was logged by then is the latest that the receipts can have come.
-                for receipt in seen.event.receipts:
-                    self._note_ahead(receipt.sidecar_id, receipt.applied_at_ms, seen)
             case _:
                 pass
 
@@ -100,6 +96,8 @@ class HeadsCollector(Collector):
         bars = ((day, float(by_day.get(day, (0, ""))[0])) for day in self._scope.period.days())
         caption = "Decisions in the busiest hour of each day, all sidecars"
         section.add_chart("busiest-hour", caption, "decisions", bars, is_series=True)
+        hours = sorted(self._decisions_by_hour.items())
+        section.add_table("decisions-by-hour", "Decisions by hour, all sidecars", ("hour", "decisions"), hours)
         busiest = max(((count, hour) for hour, count in self._decisions_by_hour.items()), default=(0, ""))
         section.add_figure("decisions in the busiest hour", busiest[0])
         section.add_figure("busiest hour", busiest[1])
@@ -176,11 +174,6 @@ class HeadsCollector(Collector):
 
     def _touches_period(self, start_ms: int, end_ms: int) -> bool:
         return start_ms < self._scope.period.end_ms and end_ms > self._scope.period.start_ms
-
-    def _note_ahead(self, sidecar_id: str, at_ms: int, seen: EntrySeen) -> None:
-        # Only what is certain counts: nothing is received before it was made.
-        if seen.logged_at_ms and at_ms - seen.logged_at_ms > SILENCE_MS:
-            self._offsets[sidecar_id].append(seen.logged_at_ms - at_ms)
 
     def _explain(self, gap: _Gap) -> str:
         if gap.ended_in_order:

@@ -6,6 +6,7 @@ from auditor.evidence.period import MS_PER_SECOND, format_time
 from auditor.evidence.scope import Scope
 from auditor.findings import Finding
 from consent.event import EnrolEvent, KeyEpochEvent, RetireEvent
+from consent.eventlog.errors import MalformedKey
 from consent.eventlog.keys import KeyKind, VerifierKey
 from consent.eventlog.trust import TrustedKey
 
@@ -41,9 +42,8 @@ class KeyCollector(Collector):
                 self._epochs.append((event.epoch, seen.seq, format_time(seen.logged_at_ms or None)))
             case EnrolEvent() as event:
                 self._end(event.sidecar_id, seen.seq)
-                key = VerifierKey(event.sidecar_id, KeyKind.SIDECAR, event.public_key)
                 enrolled = format_time(event.enrolled_at_ms)
-                self._sidecars[event.sidecar_id] = (event.sidecar_id, key.key_id.hex(), seen.seq, enrolled)
+                self._sidecars[event.sidecar_id] = (event.sidecar_id, _key_id(event), seen.seq, enrolled)
             case RetireEvent() as event:
                 self._end(event.sidecar_id, seen.seq)
             case _:
@@ -91,6 +91,14 @@ class KeyCollector(Collector):
         held = self._sidecars.pop(sidecar_id, None)
         if held:
             self._replaced.append((*held, seq))
+
+
+def _key_id(event: EnrolEvent) -> str:
+    try:
+        return VerifierKey(event.sidecar_id, KeyKind.SIDECAR, event.public_key).key_id.hex()
+    except MalformedKey:
+        # A feed that lies can log any name; what else is there must still be shown.
+        return "not a key"
 
 
 def _describe(kind: str, key: TrustedKey) -> tuple[Cell, ...]:

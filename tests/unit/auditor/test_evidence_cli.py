@@ -78,6 +78,8 @@ def test_evidence_with_a_finding_exits_1_and_prints_it(tmp_path: Path, made: Evi
     [
         (("--from", "yesterday"), "--from"),
         (("--to", "2025-01-01"), "--to"),
+        (("--from", "2020-01-01"), "at most 1100 days"),
+        (("--from", "1960-01-01"), "1970"),
         (("--seed", "a b"), "--seed"),
         (("--generated-at", "now"), "--generated-at"),
         (("--supply", "sbom"), "--supply"),

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from auditor.errors import FolderUnusable
 from auditor.evidence.collection import collect_evidence
 from auditor.evidence.model import Cell, Report
 from auditor.findings import Finding
 from auditor.folder import AuditFolder
 from auditor.progress import no_progress
 from auditor.verify import verify_folder
-from consent.event import DirectiveFlag, JournalHeadsEvent, OverrideEvent
-from consent.eventlog.acknowledgement import sign_ack
-from consent.eventlog.journal_head import HeadKind, WeakestMode
+from consent.event import DirectiveFlag, EnrolEvent, JournalHeadsEvent, OverrideEvent
+from consent.eventlog.acknowledgement import Receipt, sign_ack
+from consent.eventlog.journal_head import HeadKind, JournalHead, WeakestMode
 from consent.vocabulary.directive import Kind
 from journal.access import AccessNote, format_access
 from journal.format import FrameKind
@@ -221,6 +222,34 @@ def test_identities_follow_enrolment_new_keys_and_retirement(tmp_path: Path, mad
     ]
 
 
+def test_entries_that_no_honest_feed_logs_do_not_end_the_export(tmp_path: Path, made: EvidenceLog) -> None:
+    enrolment = EnrolEvent(
+        origin=made.log.origin, sidecar_id="a b+", public_key=bytes(32), enrolled_at_ms=-(2**63), possession=bytes(64)
+    )
+    made.log.append(enrolment)
+    made.request("a", START_MS)
+    made.add_receipts(Receipt("a b+", 3, bytes(32), bytes(32), 2**63 - 1, bytes(64)))
+    head = replace(sample_head(), sidecar_id="a b+", at_ms=2**63 - 1)
+    log_heads(made.log, [head], 2**63 - 1)
+    made.admin("\x00\u202e", 2**63 - 1, "\ud7ff")
+    found = reasons(export(tmp_path, made))
+    assert {"RECEIPT_NOT_AUTHENTIC", "HEAD_NOT_AUTHENTIC"} <= set(found)
+
+
+def sample_head() -> JournalHead:
+    return JournalHead(
+        sidecar_id="pod-1",
+        chain_id=bytes(16),
+        number=0,
+        kind=HeadKind.PERIODIC,
+        at_ms=START_MS,
+        segment=0,
+        frame=0,
+        chain_hash=bytes(32),
+        decisions=0,
+    )
+
+
 def log_two_heads(
     tmp_path: Path, made: EvidenceLog, seconds: int, kind: HeadKind = HeadKind.PERIODIC
 ) -> JournalBuilder:
@@ -424,6 +453,20 @@ def test_checks_that_were_given_are_run_and_the_others_are_open(tmp_path: Path, 
     open_texts = [point.what for point in report["5.35_5.36"].open_points]
     assert "Result of replay: it was not part of this export" in open_texts
     assert "Result of verify: it was not part of this export" not in open_texts
+
+
+@pytest.mark.parametrize(("name", "is_clean"), [("verify", False), ("replay", True)])
+def test_check_that_could_not_be_done_is_open_and_a_finding_where_the_files_did_not_verify(
+    tmp_path: Path, made: EvidenceLog, name: str, is_clean: bool
+) -> None:
+    def check(_: AuditFolder) -> list[Finding]:
+        raise FolderUnusable("a file is missing")
+
+    report = export(tmp_path, made, checks={name: check})
+    assert reasons(report) == ["CHECK_NOT_DONE"]
+    assert report.is_clean == is_clean
+    open_texts = [point.what for point in report["5.35_5.36"].open_points]
+    assert f"Result of {name}: {name} could not be done: FOLDER_UNUSABLE" in open_texts
 
 
 def test_folder_with_a_bit_of_everything_is_clean_and_fills_its_sections(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -241,6 +242,18 @@ def test_export_holds_no_token(evidence: Path) -> None:
     token = token_of("person 1 1")
     assert token not in everything
     assert token.hex().encode() not in everything
+
+
+def test_page_on_evidence_explains_every_reason_and_every_control() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs/evidence.md").read_text()
+    code = "".join(path.read_text() for path in (root / "auditor/evidence").rglob("*.py"))
+    reasons = set(re.findall(r'Finding\(\s*"([A-Z_]+)"', code)) | set(re.findall(r'_find\("([A-Z_]+)"', code))
+    assert len(reasons) > 20
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    named = {row.strip().replace("\N{EN DASH}", "-").replace(", ", "_") for row in rows}
+    assert [spec.slug for spec in SECTIONS if spec.slug not in named] == []
 
 
 class Page(HTMLParser):
