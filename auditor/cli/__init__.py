@@ -11,6 +11,7 @@ from auditor.cli.keys import init, keys_app, show_config
 from auditor.cli.reconcile import reconcile_decisions
 from auditor.cli.replay import replay_decisions
 from auditor.cli.session import EXIT_NOT_CHECKED
+from auditor.cli.trail import trail
 from auditor.cli.verify import verify
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(keys_app, name="keys")
 app.command("show-config")(show_config)
 app.command()(fetch)
 app.command()(verify)
+app.command()(trail)
 app.command("replay")(replay_decisions)
 app.command("reconcile")(reconcile_decisions)
 app.command("export")(export_records)
