@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from auditor.journals import SidecarJournal
 from auditor.reconcile.ledger import HeadRow, make_head_row
 from auditor.reconcile.log_facts import NOTHING_DISPOSED, Disposed
+from auditor.reconcile.times import MS_PER_HOUR
 from consent.decision_record import CallRecord, parse_record
 from consent.errors import ConsentError
 from consent.eventlog.errors import EventLogError
@@ -20,7 +21,6 @@ from journal.errors import CorruptSegment
 from journal.format import FrameKind
 from journal.reader import UNOPENED, FrameAt
 
-MS_PER_HOUR: Final = 3_600_000
 ENDS: Final = frozenset({HeadKind.FINAL, HeadKind.RECOVERY})
 """Kinds of heads behind which a chain does not go on."""
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from auditor.errors import FolderUnusable
 from auditor.findings import Finding, Severity
-from auditor.reconcile.chain_count import MS_PER_HOUR
 from auditor.reconcile.ledger import Ledger
 from auditor.reconcile.report import CallerHour
+from auditor.reconcile.times import MS_PER_HOUR, format_time
 
 COLUMNS: Final = ("caller", "hour_utc", "decisions")
 _MOST_NAMED: Final = 1_000
@@ -71,7 +71,7 @@ def compare_calls(
     rows = [CallerHour(*name, claimed.get(name, 0), recorded.get(name, 0)) for name in names]
     found = []
     for row in rows:
-        where = f"caller {row.caller}, hour from {_format_hour(row.hour)}"
+        where = f"caller {row.caller}, hour from {format_time(row.hour * MS_PER_HOUR)}"
         if row.claimed > row.recorded:
             text = f"{where}: {row.claimed} decisions are claimed, {row.recorded} are recorded"
             found.append(Finding("CALLS_NOT_RECORDED", text))
@@ -117,7 +117,3 @@ def _parse_hour(text: str) -> int:
     moment = datetime.fromisoformat(text)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(aware.timestamp() * 1000) // MS_PER_HOUR
-
-
-def _format_hour(hour: int) -> str:
-    return datetime.fromtimestamp(hour * MS_PER_HOUR / 1000, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")

@@ -12,13 +12,14 @@ from auditor.findings import Finding, Severity
 from auditor.folder import AuditFolder
 from auditor.journals import SidecarJournal
 from auditor.progress import Progress, no_progress
-from auditor.reconcile.chain_count import MS_PER_HOUR, CallSeen, ChainCount, ShippedTo, count_chain
+from auditor.reconcile.chain_count import CallSeen, ChainCount, ShippedTo, count_chain
 from auditor.reconcile.claims import compare_call_ids, compare_calls, read_call_ids, read_calls
 from auditor.reconcile.ledger import Ledger, RecordedRow
 from auditor.reconcile.log_facts import NOTHING_DISPOSED, LogFacts, read_log
 from auditor.reconcile.report import ReconcileReport, SpanCount
 from auditor.reconcile.silence import describe_gap, find_gaps, find_silent_callers
 from auditor.reconcile.spans import digest_item, find_span_differences, read_spans
+from auditor.reconcile.times import MS_PER_HOUR
 from consent.decision_record import item_id, parse_question
 
 POSITION_FILE_NAME: Final = "shipped.json"

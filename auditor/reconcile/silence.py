@@ -8,6 +8,7 @@ from auditor.reconcile.chain_count import ENDS
 from auditor.reconcile.ledger import HeadRow, Ledger
 from auditor.reconcile.log_facts import LogFacts
 from auditor.reconcile.report import Gap
+from auditor.reconcile.times import format_time
 from consent.eventlog.journal_head import HeadKind
 
 
@@ -28,14 +29,10 @@ def find_gaps(ledger: Ledger, facts: LogFacts, gap_ms: int) -> Iterator[Gap]:
 
 def describe_gap(gap: Gap) -> Finding:
     """A gap that its sidecar's journal explains is a note."""
-    seconds = (gap.until_ms - gap.from_ms) // 1000
+    text = f"no head was made for {(gap.until_ms - gap.from_ms) // 1000} s from {format_time(gap.from_ms)} on"
     if gap.how == "silent":
-        return Finding(
-            "HEADS_SILENT",
-            f"no head was made for {seconds} s while the sidecar was enrolled",
-            sidecar_id=gap.sidecar_id,
-        )
-    return Finding("HEADS_PAUSED", f"no head was made for {seconds} s: {gap.how}", Severity.NOTE, gap.sidecar_id)
+        return Finding("HEADS_SILENT", f"{text}, while the sidecar was enrolled", sidecar_id=gap.sidecar_id)
+    return Finding("HEADS_PAUSED", f"{text}: {gap.how}", Severity.NOTE, gap.sidecar_id)
 
 
 def find_silent_callers(

@@ -33,14 +33,14 @@ from consent.vocabulary.subject import Tokeniser
 from feed.erasure import _Scan
 from feed.ports import StoredEntry
 from feed.signing.subject_keys import SubjectKeys
-from journal.format import header_length, parse_header, parse_segment_name
+from journal.format import KEY_PURPOSE, header_length, parse_header, parse_segment_name
+from journal.reader import SegmentKeys
 from journal.segment_keys import seal_segment_key
 from sidecar.check import Caller, Checker, Detail, Identifier, Question, TraceContext, make_decision_id
 from sidecar.ports import LogHead, WireEntry
 from tests.fakes.audit_material import AUDITOR
 from tests.fakes.clock import FakeClock
 from tests.fakes.histories import JURISDICTIONS, PURPOSES, make_policy
-from tests.fakes.journal_material import SealingKeys
 from tests.fakes.log_builder import ORIGIN, START_MS, LogBuilder
 
 DAY_MS = 86_400_000
@@ -262,7 +262,7 @@ class RecordedLife:
         (folder / REPLAY_KEYS_FILE_NAME).write_bytes(sealed)
 
 
-def seal_segment_keys(folder: Path, sidecar_id: str, keys: SealingKeys) -> None:
+def seal_segment_keys(folder: Path, sidecar_id: str, keys: SegmentKeys) -> None:
     """Seal the keys of a real journal's segments to the auditor, as a sidecar does when it is asked."""
     directory = folder / JOURNALS_DIRECTORY_NAME / sidecar_id
     sealed: dict[str, str] = {}
@@ -271,7 +271,7 @@ def seal_segment_keys(folder: Path, sidecar_id: str, keys: SealingKeys) -> None:
         assert name is not None
         header = parse_header(content[: header_length(content)])
         sealed[format_key_name(name)] = seal_segment_key(
-            bytes(keys.unwrap(header.wrapped_key, "journal")),
+            bytes(keys.unwrap(header.wrapped_key, KEY_PURPOSE)),
             AUDITOR.private_key.public_key().public_bytes_raw(),
             recipient_name=AUDITOR.name,
             sidecar_id=sidecar_id,

@@ -81,7 +81,7 @@ class World:
         return write_folder(folder, self.life.log)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(steps)
 def test_replay_of_any_history_gives_the_answers_of_then_or_names_an_erasure(lived: list[Step]) -> None:
     world = World()
@@ -109,7 +109,7 @@ changes = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(steps, changes, st.integers(0, 11))
 def test_replay_of_any_history_with_one_changed_answer_does_not_call_it_the_same(
     lived: list[Step], change: object, at: int

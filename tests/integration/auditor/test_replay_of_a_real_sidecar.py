@@ -1,6 +1,5 @@
 """The vectors, asked of a real sidecar behind a real feed: what its journal says, a replay gets again."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from auditor.folder import (
     AuditFolder,
     open_folder,
 )
-from auditor.journals import KEYS_FILE_NAME, format_key_name
 from auditor.log_copy import FILE_NAME, CopiedEntry, LogCopyWriter
 from auditor.replay.judge import Obstacle, Outcome
 from auditor.replay.run import replay
@@ -26,14 +24,13 @@ from consent.policy import Policy, format_policy
 from consent.vocabulary.subject import Tokeniser
 from feed.runtime import RunningFeed, running_feed
 from feed.signing.key_store import audit_day_key, load_keys
-from journal.format import KEY_PURPOSE, header_length, parse_header, parse_segment_name
-from journal.segment_keys import seal_segment_key
 from sidecar.cache.key_file import FileKeyProvider
 from tests.conformance.cases import ORIGIN, Case, load_cases
 from tests.conformance.real import _ask_all, _log_case
 from tests.fakes.audit_material import AUDITOR
 from tests.fakes.clock import FakeClock
 from tests.fakes.installation import TENANT, TestInstallation, install
+from tests.fakes.recorded_life import seal_segment_keys
 
 SIDECAR_ID = "sidecar-1"
 PUBLIC_KEY = AUDITOR.private_key.public_key().public_bytes_raw()
@@ -54,24 +51,10 @@ async def copy_log(feed: RunningFeed, folder: Path) -> None:
     writer.close()
 
 
-def copy_journal(installation: TestInstallation, folder: Path) -> None:
-    """Segments as they lie, with their keys sealed to the auditor."""
-    place = folder / JOURNALS_DIRECTORY_NAME / SIDECAR_ID
-    shutil.copytree(installation.directory / SIDECAR_ID / "journal", place)
-    keys, sealed = FileKeyProvider([installation.directory / "cache.key"]), {}
-    for path in place.glob("*.journal"):
-        content, name = path.read_bytes(), parse_segment_name(path.name)
-        assert name is not None
-        header = parse_header(content[: header_length(content)])
-        data_key = bytes(keys.unwrap(header.wrapped_key, KEY_PURPOSE))
-        sealed[format_key_name(name)] = seal_segment_key(
-            data_key, PUBLIC_KEY, recipient_name=AUDITOR.name, sidecar_id=SIDECAR_ID, chain_id=name[0], number=name[1]
-        ).hex()
-    (place / KEYS_FILE_NAME).write_text(json.dumps(sealed))
-
-
 def finish(installation: TestInstallation, folder: Path, now_ms: int) -> AuditFolder:
-    copy_journal(installation, folder)
+    journal = folder / JOURNALS_DIRECTORY_NAME / SIDECAR_ID
+    shutil.copytree(installation.directory / SIDECAR_ID / "journal", journal)
+    seal_segment_keys(folder, SIDECAR_ID, FileKeyProvider([installation.directory / "cache.key"]))
     for source, name in (("trust.note", TRUST_FILE_NAME), ("root.pub", ROOT_KEY_FILE_NAME)):
         shutil.copy(installation.directory / source, folder / name)
     keys, today = load_keys(installation.directory / "keys", ORIGIN), now_ms // _MS_PER_DAY

@@ -341,6 +341,7 @@ def test_reconcile_tells_a_silent_sidecar_from_one_that_ended_crashed_or_was_ret
     office.live(2)
     report = reconcile(office.open())
     assert reasons_of(report) == {"HEADS_SILENT"}
+    assert "960 s from 2026-01-01T00:02:00Z on" in report.findings.listed[0].text
     assert [(gap.how, gap.until_ms - gap.from_ms) for gap in report.gaps] == [("silent", 960_000)]
     office.head(HeadKind.FINAL)
     office.log.now_ms += 900_000
