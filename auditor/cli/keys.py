@@ -56,7 +56,9 @@ def init(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the auditor.")] = "auditor",
     feed: Annotated[
         str | None,
-        typer.Option("--feed", metavar="SOCKET", help="Where the feed answers auditors: unix:///path. TCP: in the file."),
+        typer.Option(
+            "--feed", metavar="SOCKET", help="Where the feed answers auditors: unix:///path. TCP: in the file."
+        ),
     ] = None,
     sidecars: Annotated[
         list[str] | None,
