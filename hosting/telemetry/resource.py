@@ -1,4 +1,4 @@
-"""Who sends the spans."""
+"""Who sends spans and metrics."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,22 +11,25 @@ from hosting.telemetry import attributes
 DEFAULT_SERVICE_NAME: Final = "consentry-sidecar"
 
 
-def build_resource(instance_id: str, version: str, environ: Mapping[str, str]) -> Resource:
-    """The resource of every span of a sidecar.
+def build_resource(
+    instance_id: str, version: str, environ: Mapping[str, str], service_name: str = DEFAULT_SERVICE_NAME
+) -> Resource:
+    """The resource of every span and metric of a program.
 
     Args:
-        instance_id: The sidecar's name.
+        instance_id: The sidecar's name; the tenant's for a feed.
         version: Of Consentry.
         environ: `OTEL_RESOURCE_ATTRIBUTES` adds to what is ours and wins over it; `OTEL_SERVICE_NAME` wins over both.
+        service_name: Where the environment names no other.
     """
     ours = {
-        attributes.SERVICE_NAME: DEFAULT_SERVICE_NAME,
+        attributes.SERVICE_NAME: service_name,
         attributes.SERVICE_INSTANCE_ID: instance_id,
         attributes.SERVICE_VERSION: version,
     }
     theirs = _parse_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    if service_name := environ.get("OTEL_SERVICE_NAME"):
-        theirs[attributes.SERVICE_NAME] = service_name
+    if chosen_name := environ.get("OTEL_SERVICE_NAME"):
+        theirs[attributes.SERVICE_NAME] = chosen_name
     return Resource.create(ours).merge(Resource(theirs))
 
 
