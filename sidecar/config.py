@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from hosting.addresses import Address, TcpAddress, UnixAddress, parse_address
 from hosting.settings import SettingsModel
-from hosting.settings.server import AddressText, Name, ProgramLogSettings, SocketText, TlsFiles, TrustSettings
+from hosting.settings.server import (
+    AddressText,
+    ManagementSettings,
+    Name,
+    ProgramLogSettings,
+    SocketText,
+    TlsFiles,
+    TrustSettings,
+)
 from journal.format import JournalMode
 from sidecar.check import Caller, Detail
 from sidecar.journal.writer import OnUnavailable
@@ -196,6 +204,9 @@ class SidecarSettings(SettingsModel):
         default=None,
         description="Unix socket (mode 0600) for `consentry-sidecar status` and for Explain; none: no administration.",
     )
+    management: ManagementSettings | None = Field(
+        default=None, description="Health and metrics over HTTP; none: no management port."
+    )
     bootstrap_policy_file: Path | None = Field(
         default=None,
         description="Policy in force before the first snapshot: a note signed by the approvers that a policy needs.",
@@ -211,6 +222,7 @@ class SidecarSettings(SettingsModel):
         addresses = [listener.address for listener in self.listeners] + (
             [self.admin_address] if self.admin_address else []
         )
+        addresses += [self.management.address] if self.management is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         return self

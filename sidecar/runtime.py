@@ -13,14 +13,18 @@ from importlib.metadata import version
 import grpc
 
 from consent.eventlog.trust import Trust
-from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.addresses import Address, UnixAddress, format_address, parse_address
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
+from hosting.management import Management
+from hosting.metrics.otlp import pushing_metrics
+from hosting.metrics.process import register_process
 from hosting.processes import collect_rarely, disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
+from hosting.telemetry.resource import build_resource
 from hosting.tls import reloading_server_credentials
 from hosting.trust_files import load_trust
 from sidecar.bootstrap import load_bootstrap_policy
@@ -34,11 +38,13 @@ from sidecar.grpc_api.server import Health, build_server
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import KeyProvider, SidecarStatus
+from sidecar.readings import Observed, read_stale_limit_seconds, register_readings
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.follower import Follower, FollowerIdentity
 from sidecar.sync.freshness import age_ms, anchor
 from sidecar.sync.trusted_log import TrustedLog
+from sidecar.telemetry.metrics import CheckMeter
 
 logger = logging.getLogger(__name__)
 
@@ -96,19 +102,31 @@ class RunningSidecar:
             unconfirmed_receipts=len(cache.unconfirmed),
         )
 
+    def readiness(self) -> dict[str, bool]:
+        """What readiness consists of: verified data within the hard limit, with the keys and the policy that a check needs."""
+        cache = self.cache
+        age, limit_seconds = age_ms(cache.head.checkpoint, self.clock, self.boot_id), read_stale_limit_seconds(cache)
+        return {
+            "policy": limit_seconds is not None,
+            "verified_data": age is not None,
+            "fresh_data": age is not None and limit_seconds is not None and age <= 1000 * limit_seconds,
+            "key_ring": cache.key_ring is not None,
+            "cache_intact": cache.is_intact,
+            "journal_writable": self.journal.is_writable,
+        }
+
     def is_ready(self) -> bool:
-        """Whether verified data within the hard limit is held, with the keys and the policy that a check needs."""
-        policy, age = self.cache.policy, age_ms(self.cache.head.checkpoint, self.clock, self.boot_id)
-        if policy is None or age is None or self.cache.key_ring is None:
-            return False
-        if not (self.cache.is_intact and self.journal.is_writable):
-            return False
-        return age <= 1000 * max((purpose.stale_grace_seconds for purpose in policy.purposes.values()), default=0)
+        """Whether all of it holds."""
+        return all(self.readiness().values())
 
 
 @asynccontextmanager
 async def running_sidecar(
-    settings: SidecarSettings, *, clock: Clock | None = None, boot_id: str | None = None
+    settings: SidecarSettings,
+    *,
+    clock: Clock | None = None,
+    boot_id: str | None = None,
+    management: Management | None = None,
 ) -> AsyncIterator[RunningSidecar]:
     """Start a sidecar, and stop it with all calls drained.
 
@@ -116,11 +134,13 @@ async def running_sidecar(
         settings: Validated settings.
         clock: The time; the machine's where it is not given.
         boot_id: Which boot the clock belongs to.
+        management: Shows metrics and readiness; started and stopped by whoever passes it.
 
     Raises:
         SidecarError, HostingError: What stops the start; nothing is left running.
     """
     clock, boot_id, wake = clock or SystemClock(), boot_id or read_boot_id(), asyncio.Event()
+    management = management or Management()
     async with AsyncExitStack() as stack:
         # 1. What is trusted, before anything is opened.
         trust = load_trust(settings.trust.file, settings.trust.root_key_file)
@@ -155,11 +175,10 @@ async def running_sidecar(
             callers = CallerDirectory(listener.callers)
             service = DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
             running.addresses.append(await _serve(leases, settings, listener, service, health, servers))
-        # 5. The tasks; leaving the context cancels them before anything they use is closed.
+        # 5. What can be read.
+        certificates = _observe(running, management, checker.meter, certificate, listeners)
+        # 6. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        certificates = [
-            known for known in (certificate, *(item.certificate for item in listeners)) if known is not None
-        ]
         started = [
             tasks.create_task(follower.run()),
             tasks.create_task(_watch_readiness(running, health, wake)),
@@ -168,9 +187,40 @@ async def running_sidecar(
         try:
             yield running
         finally:
+            management.drain()
             await health.drain()
             for task in started:
                 task.cancel()
+
+
+def _observe(
+    running: RunningSidecar,
+    management: Management,
+    meter: CheckMeter,
+    feed_certificate: OwnCertificate | None,
+    listeners: "list[_Listener]",
+) -> list[OwnCertificate]:
+    """Make what runs readable; returns all certificates of its own."""
+    settings, registry = running.settings, management.registry
+    # Another start of this program may have come this far, and failed.
+    registry.clear()
+    registry.add(*meter.instruments, *running.follower.meter.instruments)
+    observed = Observed(
+        cache=running.cache,
+        follower=running.follower,
+        journal=running.journal,
+        is_ready=running.is_ready,
+        cache_directory=settings.cache.directory,
+        journal_directory=settings.journal.directory,
+        clock=running.clock,
+        boot_id=running.boot_id,
+    )
+    register_readings(registry, observed)
+    own = {format_address(listener.address): listener.certificate for listener in listeners}
+    own |= {"feed": feed_certificate, "management": management.certificate}
+    register_process(registry, own)
+    management.watch(running.readiness)
+    return [certificate for certificate in own.values() if certificate is not None]
 
 
 def load_keys(settings: SidecarSettings) -> KeyProvider:
@@ -262,7 +312,9 @@ async def _serve(
     def bind() -> grpc.aio.Server:
         # Whatever the kernel chose first, a server that takes another one's place listens there too.
         nonlocal address
-        server = build_server([decision_handler(service)], health, reflect=settings.reflection)
+        server = build_server(
+            [decision_handler(service)], health, reflect=settings.reflection, on_refusal=service.meter.count_refusal
+        )
         address = bind_listener(server, address, credentials)
         if lease is not None:
             lease.publish(listener.mode)
@@ -318,7 +370,12 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         if shipping:
             # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
             stack.push_async_callback(_end_supervisors, supervisors)
-        running = await _start_patiently(stack, settings, stop)
+        management = Management(settings.management)
+        stack.push_async_callback(management.stop)
+        await management.start()
+        resource = build_resource(settings.sidecar_id, VERSION, os.environ)
+        await stack.enter_async_context(pushing_metrics(management.registry, resource, os.environ))
+        running = await _start_patiently(stack, settings, stop, management)
         if running is None:
             return
         if shipping:
@@ -333,13 +390,13 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
 
 
 async def _start_patiently(
-    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event
+    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event, management: Management | None = None
 ) -> RunningSidecar | None:
     """Start, again and again while the key service is away; None if `stop` is set before that."""
     backoff = Backoff(0.5, 30)
     while not stop.is_set():
         try:
-            return await stack.enter_async_context(running_sidecar(settings))
+            return await stack.enter_async_context(running_sidecar(settings, management=management))
         except KeyServiceUnavailable as error:
             logger.error("not started yet, tried again: %s: %s", error.reason, error)
         with contextlib.suppress(TimeoutError):

@@ -30,14 +30,34 @@ class Backlog:
         self._position_path = position_path
         self._earlier: dict[bytes, int] | None = None
         self._stamp: tuple[int, int] | None = None
-        self._shipped: dict[bytes, int] = {}
+        self._positions: dict[bytes, Position] = {}
 
     def count(self, recorded: int) -> int:
         """Decisions not shipped, of `recorded` ones in this process and of those that earlier processes left."""
-        shipped = self._read_shipped()
-        waiting = max(0, recorded - shipped.get(self._chain_id, 0))
+        positions = self._read_positions()
+        waiting = max(0, recorded - _decisions(positions, self._chain_id))
         for chain_id, total in (self._earlier or {}).items():
-            waiting += max(0, total - shipped.get(chain_id, 0))
+            waiting += max(0, total - _decisions(positions, chain_id))
+        return waiting
+
+    def count_shipped(self) -> int:
+        """Decisions of this process that are shipped."""
+        return _decisions(self._read_positions(), self._chain_id)
+
+    def count_bytes(self) -> int:
+        """Bytes of all segments beyond what is shipped.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        positions, waiting = self._read_positions(), 0
+        for chain_id, sizes in list_segments(self._directory).items():
+            at = positions.get(chain_id)
+            for number, size_bytes in sizes.items():
+                if at is None or number > at.segment:
+                    waiting += size_bytes
+                elif number == at.segment:
+                    waiting += max(0, size_bytes - at.offset)
         return waiting
 
     def count_earlier(self) -> None:
@@ -65,18 +85,22 @@ class Backlog:
                 total += count_decisions(path, at.offset if number == at.segment else 0)
         return total
 
-    def _read_shipped(self) -> dict[bytes, int]:
-        """Shipped decisions by chain; the file is read again only when it was replaced."""
+    def _read_positions(self) -> dict[bytes, Position]:
+        """How far each chain is shipped; the file is read again only when it was replaced."""
         try:
             status = self._position_path.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                positions = load_positions(self._position_path)
-                self._shipped = {chain_id: position.decisions for chain_id, position in positions.items()}
+                self._positions = load_positions(self._position_path)
                 self._stamp = stamp
         except (OSError, MalformedPosition):
-            return self._shipped
-        return self._shipped
+            return self._positions
+        return self._positions
+
+
+def _decisions(positions: dict[bytes, Position], chain_id: bytes) -> int:
+    position = positions.get(chain_id)
+    return position.decisions if position is not None else 0
 
 
 def count_decisions(path: Path, offset: int) -> int:

@@ -15,6 +15,7 @@ from hosting.locks import create_directory
 from journal.format import FrameKind, JournalMode, pack_records
 from sidecar.errors import JournalUnavailable
 from sidecar.journal.backlog import Backlog
+from sidecar.journal.backlog_age import BacklogAge
 from sidecar.journal.chain import Chain
 from sidecar.journal.flusher import Flusher
 from sidecar.journal.position import POSITION_FILE_NAME
@@ -57,11 +58,16 @@ class FileJournal:
         backlog: Counts what is not shipped yet.
         mode: How durable a record is when `append` returns.
         on_unavailable: What a failed write does.
+        clock: For the age of what waits.
     """
 
-    def __init__(self, chain: Chain, backlog: Backlog, mode: JournalMode, on_unavailable: OnUnavailable) -> None:
+    def __init__(
+        self, chain: Chain, backlog: Backlog, mode: JournalMode, on_unavailable: OnUnavailable, clock: Clock
+    ) -> None:
         self._chain = chain
         self._backlog = backlog
+        self._backlog_age = BacklogAge()
+        self._clock = clock
         self._mode = mode
         self._on_unavailable = on_unavailable
         self._lock = threading.Lock()
@@ -114,7 +120,7 @@ class FileJournal:
             raise JournalUnavailable(f"journal: {error}") from None
         chain = Chain(directory, keys, sidecar_id, mode, clock, segment_max_bytes)
         backlog = Backlog(directory, chain.chain_id, position_path or directory / POSITION_FILE_NAME)
-        return cls(chain, backlog, mode, on_unavailable)
+        return cls(chain, backlog, mode, on_unavailable, clock)
 
     @property
     def chain_id(self) -> bytes:
@@ -145,6 +151,17 @@ class FileJournal:
     def backlog_records(self) -> int:
         """Decisions recorded and not yet shipped, those of earlier processes too. Reads a small file if it has changed."""
         return self._backlog.count(self._recorded)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the journal that are not shipped yet. Lists the directory; raises OSError where that fails."""
+        return self._backlog.count_bytes()
+
+    @property
+    def backlog_age_seconds(self) -> float:
+        """Age of the oldest decision of this process that is not shipped yet, to about a second; 0 where there is none."""
+        shipped = self._backlog.count_shipped()
+        return self._backlog_age.age_ms(self._clock.boot_ms(), shipped, self._recorded) / 1000
 
     async def append(self, record: bytes, decisions: int) -> None:
         """Keep a record as durably as the mode says; in modes `group` and `async` without waiting for anything.
@@ -253,6 +270,7 @@ class FileJournal:
         self._pending_bytes += len(entry.record)
 
     def _flush(self) -> None:
+        self._backlog_age.mark(self._clock.boot_ms(), self._recorded)
         with self._lock:
             if self._mode is JournalMode.ASYNC:
                 self._write_pending()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sidecar.sync.enrolment import Enrolment
 from sidecar.sync.freshness import observe
 from sidecar.sync.receipts import Receipts, is_acknowledged
 from sidecar.sync.trusted_log import TrustedLog
+from sidecar.telemetry.metrics import SyncMeter
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,12 @@ class Follower:
         boot_id: Which boot the clock belongs to.
         backoff: Delays between attempts.
         on_change: Called when status or readiness may have changed.
+
+    Attributes:
+        state: Where it is.
+        last_error_reason: Stable name of what interrupted it last; empty while in sync.
+        enrolment: Of this sidecar's own key.
+        meter: Counts what comes.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Follower:
         self._boot_id = boot_id
         self._backoff = backoff
         self._on_change = on_change
+        self.meter = SyncMeter()
         self.state = SyncState.EMPTY if cache.head.checkpoint is None else SyncState.DISCONNECTED
         self.last_error_reason = ""
         self._keys_seen_on = 0
@@ -155,12 +164,14 @@ class Follower:
 
         A crash before the commit costs nothing; after it, the acknowledgement that the commit says is owed is made by the next start.
         """
+        started = time.perf_counter()
         before, after = self._cache.head.tenant, batch.head.tenant
         begins_epoch = current_epoch(after) > current_epoch(before)
         # What is held is answered from, under its own keys, until it is there under the new one.
         ring = await self._fetch_ring(after.key_commitments) if begins_epoch else None
         await self._cache.apply(batch, self._receipts.plan(batch), ring)
         self._trusted.advance(batch.head)
+        self.meter.note_batch(len(batch.events), started)
         if after.key_commitments != before.key_commitments and not begins_epoch:
             await self._refresh_keys()
         if is_acknowledged(batch):
@@ -219,6 +230,7 @@ class Follower:
         return fitting
 
     def _note_failure(self, error: SidecarError) -> None:
+        self.meter.count_error(error.reason)
         if isinstance(error, RefusedAsRetired):
             self.enrolment.note_retired()
         is_absence = isinstance(error, FeedUnavailable)
@@ -232,6 +244,7 @@ class Follower:
         self._on_change()
 
     def _note_progress(self) -> None:
+        self.meter.note_frame()
         if self.state is not SyncState.IN_SYNC:
             logger.info("in sync", extra={"fields": {"log_size": self._cache.head.size}})
         self.state, self.last_error_reason = SyncState.IN_SYNC, ""
