@@ -16,6 +16,7 @@ from hosting.settings import SettingsModel
 from hosting.settings.server import (
     AddressText,
     CertificateName,
+    ManagementSettings,
     Name,
     ProgramLogSettings,
     SocketText,
@@ -227,6 +228,9 @@ class FeedSettings(SettingsModel):
     import_address: SocketText | None = Field(
         default=None, description="Unix socket (mode 0600) for `consentry-feed import`; none: no imports."
     )
+    management: ManagementSettings | None = Field(
+        default=None, description="Health and metrics over HTTP; none: no management port."
+    )
     witnesses: tuple[WitnessSettings, ...] = Field(
         default=(), description="Who cosigns checkpoints; how many a sidecar demands, its trust file says."
     )
@@ -248,6 +252,7 @@ class FeedSettings(SettingsModel):
     def _addresses_differ(self) -> Self:
         addresses = [self.sync.address, self.admin_address, *(source.address for source in self.sources)]
         addresses += [self.import_address] if self.import_address is not None else []
+        addresses += [self.management.address] if self.management is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         names = [source.name for source in self.sources]
