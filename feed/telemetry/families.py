@@ -1,7 +1,7 @@
 """The feed's metrics by name. A label names a sidecar, a reason, a type or a listener, and never a person or what a source sent."""
 
 from hosting.metrics import Family, Kind, list_families
-from hosting.metrics.process import CERTIFICATE_EXPIRY, PROCESS_START
+from hosting.metrics.process import FAMILIES as COMMON_FAMILIES
 
 READY = Family("consentry_feed_ready", Kind.GAUGE, "1 while the feed is ready, as /readyz says.")
 LOG_SIZE = Family("consentry_feed_log_size_entries", Kind.GAUGE, "Entries committed.")
@@ -76,5 +76,4 @@ WITNESSES_FAILING = Family(
     "consentry_feed_witnesses_failing", Kind.GAUGE, "Witnesses that did not cosign when they were last asked."
 )
 
-COMMON = (CERTIFICATE_EXPIRY, PROCESS_START)
-FAMILIES = list_families(vars())
+FAMILIES = (*list_families(vars()), *COMMON_FAMILIES)

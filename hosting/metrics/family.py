@@ -45,4 +45,4 @@ class Family:
 
 def list_families(module: Mapping[str, object]) -> tuple[Family, ...]:
     """The families that a module defines, in the order of their definition; from `vars()` of the module."""
-    return tuple(dict.fromkeys(value for value in module.values() if isinstance(value, Family)))
+    return tuple(value for value in module.values() if isinstance(value, Family))

@@ -16,6 +16,8 @@ CERTIFICATE_EXPIRY: Final = Family(
 )
 PROCESS_START: Final = Family("process_start_time_seconds", Kind.GAUGE, "Unix time at which the program started.")
 
+FAMILIES: Final = (CERTIFICATE_EXPIRY, PROCESS_START)
+
 _STARTED_SECONDS: Final = time.time()
 
 

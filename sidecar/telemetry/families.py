@@ -1,7 +1,7 @@
 """The sidecar's metrics by name. No label's value is an identifier, a pseudonym, a caller or anything that a caller may choose."""
 
 from hosting.metrics import Family, Kind, list_families
-from hosting.metrics.process import CERTIFICATE_EXPIRY, PROCESS_START
+from hosting.metrics.process import FAMILIES as COMMON_FAMILIES
 
 DECISIONS = Family(
     "consentry_decisions_total",
@@ -96,5 +96,4 @@ KEY_CHECK_AGE = Family(
 AUDIT_KEY_RESERVE = Family(
     "consentry_audit_key_reserve_days", Kind.GAUGE, "Days after today for which audit keys are in hand."
 )
-COMMON = (CERTIFICATE_EXPIRY, PROCESS_START)
-FAMILIES = list_families(vars())
+FAMILIES = (*list_families(vars()), *COMMON_FAMILIES)
