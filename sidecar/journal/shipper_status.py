@@ -78,10 +78,8 @@ def save_status(path: Path, status: ShipperStatus) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, format_status(status))
-    finally:
-        os.close(descriptor)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - of the descriptor
+        file.write(format_status(status))
     temporary.replace(path)
 
 

@@ -102,6 +102,8 @@ async def test_probe_is_answered_while_others_hold_every_connection(monkeypatch:
             writer.write(b"GET /livez HTTP/1.1\r\n")
         assert (await ask(address, "/livez")).status == 200
         # Whoever came first made way.
+        assert management._server is not None
+        assert len(management._server.server_state.connections) <= MAX_CONNECTIONS
         with contextlib.suppress(ConnectionError):
             assert await held[0][0].read() == b""
         for _, writer in held:
