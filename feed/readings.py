@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from feed.backup.losses import LossGuard
 from feed.grpc_api.backup_service import BackupService
@@ -10,9 +11,13 @@ from feed.grpc_api.progress import ProgressBook
 from feed.receipts import ReceiptLog
 from feed.sequencer import Sequencer
 from feed.telemetry import families
+from feed.telemetry.metrics import newest_change
 from feed.witnessing import Witnessing
 from hosting.clock import Clock
 from hosting.metrics import Registry
+
+_LOOK_BACK_CHUNK: Final = 500
+_MAX_LOOK_BACK: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,29 @@ class Observed:
         is_fresh = self.checkpoint_age_seconds <= self.max_checkpoint_age_seconds
         return {"log_open": self.log.is_open, "checkpoint_fresh": is_fresh}
 
+    def lags(self) -> dict[str, int]:
+        """Entries that each enrolled sidecar has not acknowledged, up to the newest one that is to be acknowledged."""
+        owed = self.log.meter.last_change_seq
+        return {name: max(0, owed - size) for name, size in self.enrolled_sizes().items()}
+
     def enrolled_sizes(self) -> dict[str, int]:
         """What each enrolled sidecar has acknowledged."""
         known = {each.sidecar_id: each.acknowledged_size for each in self.progress.progress()}
         return {each.sidecar_id: known.get(each.sidecar_id, 0) for each in self.log.head.tenant.sidecars}
+
+
+async def find_last_change(log: Sequencer) -> int:
+    """Seq of the newest entry that changes answers, 0 where the last `_MAX_LOOK_BACK` entries have none.
+
+    Raises:
+        CorruptLog, LogStoreError: The log cannot be read.
+    """
+    size = log.head.size
+    for first in range(size - _LOOK_BACK_CHUNK + 1, size - _MAX_LOOK_BACK, -_LOOK_BACK_CHUNK):
+        found = newest_change(await log.read_entries(max(1, first), _LOOK_BACK_CHUNK))
+        if found or first <= 1:
+            return found
+    return 0
 
 
 def register_readings(registry: Registry, observed: Observed) -> None:
@@ -77,13 +101,8 @@ def _register_fleet(registry: Registry, observed: Observed) -> None:
     def smallest() -> int | None:
         return min(observed.enrolled_sizes().values(), default=None)
 
-    def lag() -> int | None:
-        size = smallest()
-        return None if size is None else max(0, log.head.size - size)
-
     def lags() -> dict[tuple[str, ...], float]:
-        size = log.head.size
-        return {(name,): max(0, size - acknowledged) for name, acknowledged in observed.enrolled_sizes().items()}
+        return {(name,): lag for name, lag in observed.lags().items()}
 
     def connected() -> dict[tuple[str, ...], float]:
         streaming = {each.sidecar_id for each in progress.progress() if each.connected}
@@ -95,7 +114,7 @@ def _register_fleet(registry: Registry, observed: Observed) -> None:
 
     registry.read(families.CONNECTED_SIDECARS, lambda: progress.connected_count)
     registry.read(families.ENROLLED_SIDECARS, lambda: len(log.head.tenant.sidecars))
-    registry.read(families.FLEET_LAG, lag)
+    registry.read(families.FLEET_LAG, lambda: max(observed.lags().values(), default=None))
     registry.read(families.SMALLEST_SIZE, smallest)
     registry.read(families.SIDECAR_CONNECTED, connected)
     registry.read(families.SIDECAR_LAG, lags)

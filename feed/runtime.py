@@ -45,7 +45,7 @@ from feed.log_store.identity import LogIdentity
 from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
-from feed.readings import Observed, register_readings
+from feed.readings import Observed, find_last_change, register_readings
 from feed.receipts import ReceiptLog
 from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.enrolment_tokens import EnrolmentTokens
@@ -177,6 +177,7 @@ async def running_feed(
 def _observe(management: Management, parts: _Parts, listeners: "list[_Listener]") -> list[OwnCertificate]:
     """Make what runs readable; returns all certificates of its own."""
     registry = management.registry
+    registry.clear()
     registry.add(*parts.log.meter.instruments)
     register_readings(registry, parts.observed)
     own = {format_address(listener.address): listener.certificate for listener in listeners}
@@ -202,6 +203,7 @@ async def _open_log(
     log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
+    log.meter.last_change_seq = await find_last_change(log)
     snapshots = FileSnapshots.open(
         log,
         store,

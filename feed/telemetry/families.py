@@ -37,7 +37,7 @@ ENROLLED_SIDECARS = Family("consentry_feed_enrolled_sidecars", Kind.GAUGE, "Side
 FLEET_LAG = Family(
     "consentry_feed_fleet_lag_entries",
     Kind.GAUGE,
-    "Entries that the enrolled sidecar furthest behind has not acknowledged; nothing where none is enrolled.",
+    "Entries up to the newest that changes answers which the enrolled sidecar furthest behind has not acknowledged.",
 )
 SMALLEST_SIZE = Family(
     "consentry_feed_smallest_acknowledged_entries",
@@ -50,7 +50,7 @@ SIDECAR_CONNECTED = Family(
 SIDECAR_LAG = Family(
     "consentry_feed_sidecar_lag_entries",
     Kind.GAUGE,
-    "Entries that an enrolled sidecar has not acknowledged. Entries that change no answer need no acknowledgement.",
+    "The same for each enrolled sidecar.",
     ("sidecar",),
 )
 SIDECAR_HEAD_AGE = Family(

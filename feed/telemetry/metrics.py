@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Final
 
-from consent.event import EventType
+from consent.event import FIRST_INFORMATIVE_TYPE, EventType
 from feed.ports import Accepted, StoredEntry
 from feed.telemetry import families
 from hosting.call_context import CURRENT_SPAN
@@ -17,9 +17,14 @@ _TYPE_NAMES: Final = {each.value: each.name for each in EventType}
 
 
 class LogMeter:
-    """Counts what the log takes and what is refused."""
+    """Counts what the log takes and what is refused.
+
+    Attributes:
+        last_change_seq: Of the newest entry that changes answers: sidecars acknowledge those, and no others.
+    """
 
     def __init__(self) -> None:
+        self.last_change_seq = 0
         self._submissions = Counter(families.SUBMISSIONS)
         self._durations = Histogram(families.ACCEPT_DURATION, ACCEPT_BOUNDS)
         self._batches = Histogram(families.BATCH_ENTRIES, BATCH_BOUNDS)
@@ -43,6 +48,7 @@ class LogMeter:
 
     def note_batch(self, entries: Sequence[StoredEntry]) -> None:
         """These were committed together."""
+        self.last_change_seq = newest_change(entries) or self.last_change_seq
         for entry in entries:
             self._entries.add((_TYPE_NAMES.get(entry.type_byte, f"0x{entry.type_byte:02X}"),))
         self._batches.observe(len(entries))
@@ -50,3 +56,8 @@ class LogMeter:
     def count_refusal(self, reason: str) -> None:
         """Count a call that got an error of this stable name."""
         self._refused.add((reason,))
+
+
+def newest_change(entries: Sequence[StoredEntry]) -> int:
+    """Seq of the last of these entries that changes answers, 0 where there is none."""
+    return next((entry.seq for entry in reversed(entries) if entry.type_byte < FIRST_INFORMATIVE_TYPE), 0)

@@ -74,13 +74,17 @@ def build_exporter(environ: Mapping[str, str]) -> SpanExporter:
 
 
 def build_metric_exporter(environ: Mapping[str, str]) -> MetricExporter | None:
-    """As `build_exporter`, for metrics; None where no variable names an endpoint: metrics are there for Prometheus either way.
+    """As `build_exporter`, for metrics, which are there for Prometheus either way.
+
+    Returns:
+        None where no variable names an endpoint, or `OTEL_METRICS_EXPORTER` names other exporters than `otlp`.
 
     Raises:
         TelemetryMisconfigured: A variable cannot be followed.
     """
     settings = _Settings(environ, Signal.METRICS)
-    if settings.find("ENDPOINT") is None:
+    exporters = environ.get("OTEL_METRICS_EXPORTER", "").strip() or "otlp"
+    if settings.find("ENDPOINT") is None or "otlp" not in exporters.split(","):
         return None
     return _build(settings, GrpcMetricExporter, HttpMetricExporter)
 

@@ -124,6 +124,8 @@ async def test_exporter_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, True),
         ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "prometheus,otlp"}, True),
     ],
 )
 def test_metrics_are_pushed_only_where_an_endpoint_is_named(environ: dict[str, str], is_built: bool) -> None:
