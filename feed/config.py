@@ -16,6 +16,7 @@ from hosting.settings import SettingsModel
 from hosting.settings.server import (
     AddressText,
     CertificateName,
+    ManagementSettings,
     Name,
     ProgramLogSettings,
     SocketText,
@@ -267,6 +268,9 @@ class FeedSettings(SettingsModel):
     audit: AuditListenerSettings | None = Field(
         default=None, description="Where auditors read the log; none: only through the administration socket."
     )
+    management: ManagementSettings | None = Field(
+        default=None, description="Health and metrics over HTTP; none: no management port."
+    )
     witnesses: tuple[WitnessSettings, ...] = Field(
         default=(), description="Who cosigns checkpoints; how many a sidecar demands, its trust file says."
     )
@@ -289,6 +293,7 @@ class FeedSettings(SettingsModel):
         addresses = [self.sync.address, self.admin_address, *(source.address for source in self.sources)]
         addresses += [self.import_address] if self.import_address is not None else []
         addresses += [self.audit.address] if self.audit is not None else []
+        addresses += [self.management.address] if self.management is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         names = [source.name for source in self.sources]

@@ -103,6 +103,11 @@ class ReceiptLog:
             _LOGGER.warning("receipts cannot be logged yet", extra={"fields": {"reason": error.reason}})
             self._waiting = taken | self._waiting
 
+    @property
+    def waiting_count(self) -> int:
+        """Acknowledgements that wait to be logged."""
+        return len(self._waiting)
+
     async def close(self) -> None:
         """Log what waits, and stop. What a flush under way has taken, and does not get to log, comes again from the outboxes."""
         if self._flushing is not None:

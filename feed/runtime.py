@@ -51,6 +51,7 @@ from feed.log_store.identity import LogIdentity
 from feed.log_store.sqlite import SqliteLog
 from feed.log_store.tree import LogTree
 from feed.publish import Publisher
+from feed.readings import Observed, find_last_change, register_readings
 from feed.receipts import ReceiptLog
 from feed.sequencer import KeyEpochs, Sequencer, SequencerLimits
 from feed.signing.enrolment_tokens import EnrolmentTokens
@@ -62,21 +63,28 @@ from feed.trace_export import open_tracing
 from feed.tracing import Tracing
 from feed.trust import ADMINISTRATOR, load_feed_trust, load_import_source, load_sources
 from feed.witnessing import Witnessing
-from hosting.addresses import Address, UnixAddress, parse_address
+from hosting.addresses import Address, UnixAddress, format_address, parse_address
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
+from hosting.management import Management
+from hosting.metrics.otlp import pushing_metrics
+from hosting.metrics.process import register_process
 from hosting.processes import disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
+from hosting.telemetry.resource import build_resource
 from hosting.tls import reloading_server_credentials
 
 logger = logging.getLogger(__name__)
 
 VERSION = version("consentry")
+SERVICE_NAME = "consentry-feed"
 MS_PER_DAY = 86_400_000
+MAX_CHECKPOINT_AGE_SECONDS = 30.0
+"""A feed whose newest checkpoint is older is not ready."""
 _OPTIONS = (
     *EXCLUSIVE_PORT_OPTIONS,
     ("grpc.max_receive_message_length", policy_service.MAX_POLICY_MESSAGE_BYTES + 1024),
@@ -126,6 +134,7 @@ class _Parts:
     """What is served out of one open log."""
 
     log: Sequencer
+    observed: Observed
     sources: feed_service.FeedSources
     receipts: ReceiptIssuer
     backup: backup_service.BackupService
@@ -135,12 +144,15 @@ class _Parts:
 
 
 @asynccontextmanager
-async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningFeed]:
+async def running_feed(
+    settings: FeedSettings, *, clock: Clock | None = None, management: Management | None = None
+) -> AsyncIterator[RunningFeed]:
     """Start a feed, and stop it with everything accepted committed.
 
     Args:
         settings: Validated settings.
         clock: The time; the machine's where it is not given.
+        management: Shows metrics and readiness; started and stopped by whoever passes it.
 
     Raises:
         FeedError, HostingError: What stops the start; nothing is left running.
@@ -164,13 +176,28 @@ async def running_feed(settings: FeedSettings, *, clock: Clock | None = None) ->
         leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
         stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
         listeners = _make_listeners(settings, parts, sync_service, keys, intake, clock, tracing)
-        addresses = [await _serve(leases, listener, parts.admin_log, servers) for listener in listeners]
-        certificates = [known.certificate for known in listeners if known.certificate is not None]
+        addresses = [await _serve(leases, listener, parts, servers) for listener in listeners]
+        certificates = _observe(management or Management(), parts, listeners)
         # Not in a TaskGroup: what stops the log must reach `serve` as itself.
         stack.push_async_callback(_end, asyncio.create_task(watch_certificates(certificates)))
         # Pushed last, so that it runs first: streams never end by themselves, and servers need not wait for them.
         stack.callback(sync_service.close)
+        if management is not None:
+            stack.callback(management.drain)
         yield RunningFeed(parts.log, addresses, parts.admin_log)
+
+
+def _observe(management: Management, parts: _Parts, listeners: "list[_Listener]") -> list[OwnCertificate]:
+    """Make what runs readable; returns all certificates of its own."""
+    registry = management.registry
+    registry.clear()
+    registry.add(*parts.log.meter.instruments)
+    register_readings(registry, parts.observed)
+    own = {format_address(listener.address): listener.certificate for listener in listeners}
+    own["management"] = management.certificate
+    register_process(registry, own)
+    management.watch(parts.observed.readiness)
+    return [certificate for certificate in own.values() if certificate is not None]
 
 
 async def _open_log(
@@ -189,6 +216,7 @@ async def _open_log(
     log.watch(mark.notice)
     stack.push_async_callback(log.close)
     await log.start()
+    log.meter.last_change_seq = await find_last_change(log)
     admin_log = AdminLog(log, clock, settings.origin, settings.event_log.admin_refusals_seconds)
     stack.push_async_callback(admin_log.close)
     snapshots = FileSnapshots.open(
@@ -259,7 +287,17 @@ async def _open_log(
         origin=settings.origin,
         source=ADMINISTRATOR.name,
     )
-    return _Parts(log, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects, admin_log)
+    observed = Observed(
+        log=log,
+        progress=progress,
+        receipts=receipts,
+        backup=backup,
+        witnessing=witnessing,
+        losses=losses,
+        clock=clock,
+        max_checkpoint_age_seconds=max(MAX_CHECKPOINT_AGE_SECONDS, 5 * settings.event_log.resign_seconds),
+    )
+    return _Parts(log, observed, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects, admin_log)
 
 
 async def _open_journals(
@@ -439,7 +477,7 @@ def _handlers(*handlers: grpc.GenericRpcHandler) -> Callable[[grpc.aio.Server], 
     return lambda server: server.add_generic_rpc_handlers(handlers)
 
 
-async def _serve(leases: ExitStack, listener: _Listener, admin_log: AdminLog, servers: list[KeptServer]) -> Address:
+async def _serve(leases: ExitStack, listener: _Listener, parts: _Parts, servers: list[KeptServer]) -> Address:
     address = listener.address
     lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
     credentials = reloading_server_credentials(listener.certificate) if listener.certificate is not None else None
@@ -447,7 +485,7 @@ async def _serve(leases: ExitStack, listener: _Listener, admin_log: AdminLog, se
     def bind() -> grpc.aio.Server:
         # Whatever the kernel chose first, a server that takes another one's place listens there too.
         nonlocal address
-        server = _build_server(listener, admin_log)
+        server = _build_server(listener, parts)
         address = bind_listener(server, address, credentials)
         if lease is not None:
             lease.publish(listener.mode)
@@ -459,10 +497,10 @@ async def _serve(leases: ExitStack, listener: _Listener, admin_log: AdminLog, se
     return address
 
 
-def _build_server(listener: _Listener, admin_log: AdminLog) -> grpc.aio.Server:
-    recorded = Listener(listener.role, listener.name, listener.certificate_names)
+def _build_server(listener: _Listener, parts: _Parts) -> grpc.aio.Server:
+    admin_log, recorded = parts.admin_log, Listener(listener.role, listener.name, listener.certificate_names)
     interceptors = (
-        ErrorBoundary(STATUSES),
+        ErrorBoundary(STATUSES, parts.log.meter.count_refusal),
         RefusalRecorder(admin_log, recorded),
         RoleGuard(listener.role, listener.certificate_names),
         UseRecorder(admin_log, recorded),
@@ -489,7 +527,13 @@ async def serve(settings: FeedSettings) -> None:
     """Run until SIGTERM or SIGINT."""
     disable_core_dumps()
     stop = install_stop_signals(asyncio.get_running_loop())
-    async with running_feed(settings) as running:
+    async with AsyncExitStack() as stack:
+        management = Management(settings.management)
+        stack.push_async_callback(management.stop)
+        await management.start()
+        resource = build_resource(settings.tenant, VERSION, os.environ, SERVICE_NAME)
+        await stack.enter_async_context(pushing_metrics(management.registry, resource, os.environ))
+        running = await stack.enter_async_context(running_feed(settings, management=management))
         fields = {"tenant": settings.tenant, "log_size": running.log.head.size, "listeners": len(running.addresses)}
         logger.info("listening", extra={"fields": fields})
         waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(running.log.wait())}

@@ -6,6 +6,7 @@ A sidecar whose trust file demands witnesses counts its freshness from theirs.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -49,6 +50,10 @@ class Witnessing:
         proofs: Out of the same log.
         witnesses: Whom to ask.
         interval_seconds: From the end of one round to the start of the next.
+
+    Attributes:
+        newest: The newest checkpoint with cosignatures, None before the first.
+        cosigned_at: `time.perf_counter` when somebody last cosigned, None before.
     """
 
     def __init__(
@@ -63,6 +68,12 @@ class Witnessing:
         self._watchers: dict[object, Callable[[], None]] = {}
         self._task: asyncio.Task[None] | None = None
         self.newest: WitnessedCheckpoint | None = None
+        self.cosigned_at: float | None = None
+
+    @property
+    def failing_count(self) -> int:
+        """Witnesses that did not cosign when they were last asked."""
+        return len(self._failing)
 
     def start(self) -> None:
         """Ask from now on; without effect where there are no witnesses."""
@@ -98,6 +109,7 @@ class Witnessing:
         if lines:
             cosigned = Note(note.text, (*note.signatures, *lines))
             self.newest = WitnessedCheckpoint(size, format_note(cosigned))
+            self.cosigned_at = time.perf_counter()
             for on_change in tuple(self._watchers.values()):
                 on_change()
 

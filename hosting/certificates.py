@@ -114,6 +114,11 @@ class OwnCertificate:
         return self._in_use.validity(self._clock.now_ms(), self._warning_days)
 
     @property
+    def seconds_left(self) -> float:
+        """Until the certificate in use expires; negative once it has."""
+        return (self._in_use.not_after_ms - self._clock.now_ms()) / 1000
+
+    @property
     def cert_file(self) -> Path:
         """Where the certificate is read from."""
         return self._files[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, TypeAlias
 
 import grpc
 
+from hosting.call_context import CURRENT_SPAN, TRACEPARENT, enter_span
 from hosting.errors import MalformedMessage, stable_reason
 from hosting.logs import describe_exception
 
@@ -40,6 +41,10 @@ class _Refusal(NamedTuple):
     details: str
     metadata: tuple[tuple[str, str], ...]
 
+    @property
+    def reason(self) -> str:
+        return self.metadata[0][1]
+
 
 class ErrorBoundary(grpc.aio.ServerInterceptor):
     """Turns every exception of a handler into a status that holds nothing personal, for all four shapes of a call.
@@ -57,16 +62,20 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
 
     Args:
         statuses: Status for each class of errors; the nearest class in the error's method resolution order counts.
+        on_refusal: Called with the reason of each refusal, a stable name.
 
     Raises:
         ValueError: A status in the table is OK.
     """
 
-    def __init__(self, statuses: Mapping[type[Exception], grpc.StatusCode]) -> None:
+    def __init__(
+        self, statuses: Mapping[type[Exception], grpc.StatusCode], on_refusal: Callable[[str], None] = lambda _: None
+    ) -> None:
         if grpc.StatusCode.OK in statuses.values():
             raise ValueError("an error cannot be answered with the status OK")
         malformed: dict[type, grpc.StatusCode] = {MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT}
         self._statuses = malformed | dict(statuses)
+        self._on_refusal = on_refusal
         self._guarded: dict[str, tuple[_Handler, _Handler]] = {}
 
     async def intercept_service(
@@ -114,7 +123,7 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
                 response = await behaviour(request if decode is None else decode(request), context)
                 return _encode_response(response, encode, context)
             except Exception as error:  # noqa: BLE001 - the boundary itself
-                refusal = self._refusal_for(error, method)
+                refusal = self._refusal_for(error, method, context)
             # Outside of the except block, or the abort would carry the error as its context into other logs.
             return await _refuse(context, refusal)
 
@@ -130,7 +139,7 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
                         yield response if encode is None else encode(response)
                 return
             except Exception as error:  # noqa: BLE001 - the boundary itself
-                refusal = self._refusal_for(error, method)
+                refusal = self._refusal_for(error, method, context)
             await _refuse(context, refusal)
 
         return call
@@ -141,20 +150,32 @@ class ErrorBoundary(grpc.aio.ServerInterceptor):
                 await behaviour(request if decode is None else decode(request), context)
                 return
             except Exception as error:  # noqa: BLE001 - the boundary itself
-                refusal = self._refusal_for(error, method)
+                refusal = self._refusal_for(error, method, context)
             await _refuse(context, refusal)
 
         return call
 
-    def _refusal_for(self, error: Exception, place: str) -> _Refusal:
+    def _refusal_for(
+        self, error: Exception, place: str, context: grpc.aio.ServicerContext[Any, Any] | None = None
+    ) -> _Refusal:
         """Return what to answer; raise what gRPC itself must see, such as an abort or a vanished client."""
         cause: BaseException = error
         while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]
         if isinstance(cause, grpc.aio.BaseError) and not isinstance(cause, grpc.aio.UsageError):
             raise cause
+        refusal = self._make_refusal(cause, place, context)
+        self._on_refusal(refusal.reason)
+        return refusal
+
+    def _make_refusal(
+        self, cause: BaseException, place: str, context: grpc.aio.ServicerContext[Any, Any] | None
+    ) -> _Refusal:
         code = self._status_of(cause)
         if code is None:
+            if context is not None and CURRENT_SPAN.get() is None:
+                # It failed before the handler had read whose trace it belongs to.
+                _enter_callers_span(context)
             return _report_incident(cause, place)
         reason = stable_reason(cause)
         if reason is None:
@@ -194,6 +215,12 @@ def _encode_response(response: Any, encode: _Codec | None, context: grpc.aio.Ser
     if not isinstance(response_bytes, bytes):
         raise TypeError("the handler returned no response that can be sent")
     return response_bytes
+
+
+def _enter_callers_span(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    for key, value in context.invocation_metadata() or ():
+        if key == TRACEPARENT and isinstance(value, str):
+            enter_span(value)
 
 
 def _report_incident(error: BaseException, place: str) -> _Refusal:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
 
+from hosting.call_context import CURRENT_SPAN
 from hosting.errors import SettingsError, stable_reason
 
 LogFormat = Literal["json", "text"]
@@ -30,7 +31,8 @@ def configure_logging(level: str, stream: TextIO, format: LogFormat = "json") ->
         level: Name of the lowest level that is written, such as ``INFO``.
         stream: Where the lines go.
         format: ``json`` writes an object with ``ts``, ``level``, ``logger``, ``message``, and where there are any
-            ``fields`` (from ``extra={"fields": {...}}``) and ``exception``; ``text`` writes the same for people.
+            ``fields`` (from ``extra={"fields": {...}}``), ``trace_id`` and ``span_id`` (while a call is handled) and
+            ``exception``; ``text`` writes the same for people.
 
     Raises:
         SettingsError: Unknown level or format.
@@ -98,6 +100,8 @@ class _SafeFormatter(logging.Formatter):
         fields = getattr(record, "fields", None)
         if isinstance(fields, Mapping) and fields:
             parts["fields"] = _plain(fields)
+        if (span := CURRENT_SPAN.get()) is not None:
+            parts |= {"trace_id": span[0].hex(), "span_id": span[1].hex()}
         if record.exc_info and record.exc_info[1] is not None:
             parts["exception"] = describe_exception(record.exc_info[1])
         return parts
@@ -119,8 +123,7 @@ class TextFormatter(_SafeFormatter):
         parts = self.parts_of(record)
         fields = parts.get("fields")
         details = dict(fields) if isinstance(fields, dict) else {}
-        if "exception" in parts:
-            details["exception"] = parts["exception"]
+        details |= {name: parts[name] for name in ("trace_id", "span_id", "exception") if name in parts}
         words = [str(parts[name]) for name in ("ts", "level", "logger", "message")]
         words += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in details.items()]
         line = " ".join(words)

@@ -31,6 +31,7 @@ from hosting.clock import Clock
 from hosting.telemetry.trace_context import parse_traceparent
 from sidecar.ports import Cache, Journal, LogHead
 from sidecar.sync.freshness import age_ms
+from sidecar.telemetry.metrics import CheckMeter
 
 MAX_WAIT_MS = 10_000
 UNKNOWN_NAME = "(unknown)"
@@ -152,6 +153,9 @@ class Checker:
         boot_id: Which boot the clock belongs to.
         origin: Name of the log that this sidecar trusts.
         bootstrap_policy: Policy in force before the first snapshot, if one is configured.
+
+    Attributes:
+        meter: Counts decisions and calls.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class Checker:
         self._boot_id = boot_id
         self._origin = origin
         self._bootstrap_policy = bootstrap_policy
+        self.meter = CheckMeter()
         self._keys = Keys()
         self._words = _RecordedWords()
         self._situation_of: tuple[LogHead, bool] | None = None
@@ -235,6 +240,7 @@ class Checker:
             items=tuple(items),
         )
         await self._journal.append(format_record(record), len(items))
+        self.meter.count(question.purposes, held.policy.purposes if held.policy is not None else (), decisions)
         version = held.policy.version if held.policy is not None else 0
         return Answer(call_id, decisions, held.head.size, version, age or 0)
 

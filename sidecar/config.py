@@ -11,6 +11,7 @@ from hosting.settings import SettingsModel
 from hosting.settings.server import (
     AddressText,
     CertificateName,
+    ManagementSettings,
     Name,
     ProgramLogSettings,
     SocketText,
@@ -268,6 +269,9 @@ class SidecarSettings(SettingsModel):
         default=None,
         description="Where auditors read the decision record; none: only through the administration socket.",
     )
+    management: ManagementSettings | None = Field(
+        default=None, description="Health and metrics over HTTP; none: no management port."
+    )
     bootstrap_policy_file: Path | None = Field(
         default=None,
         description="Policy in force before the first snapshot: a note signed by the approvers that a policy needs.",
@@ -284,6 +288,7 @@ class SidecarSettings(SettingsModel):
             [self.admin_address] if self.admin_address else []
         )
         addresses += [self.audit.address] if self.audit is not None else []
+        addresses += [self.management.address] if self.management is not None else []
         if len(set(addresses)) != len(addresses):
             raise ValueError("two listeners have the same address")
         return self

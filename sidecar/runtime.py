@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -22,10 +21,14 @@ from hosting.bootstrap_policy import load_bootstrap_policy
 from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
+from hosting.management import Management
+from hosting.metrics.otlp import pushing_metrics
+from hosting.metrics.process import register_process
 from hosting.processes import collect_rarely, disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
+from hosting.telemetry.resource import build_resource
 from hosting.tls import reloading_server_credentials
 from hosting.trust_files import load_trust
 from journal.start import StartNote
@@ -33,7 +36,7 @@ from sidecar.cache.key_file import load_key_files
 from sidecar.cache.store import CacheIdentity, EncryptedCache
 from sidecar.check import Caller, Checker, Detail
 from sidecar.config import Method, SidecarSettings
-from sidecar.errors import KeyServiceUnavailable, ShipperMisconfigured
+from sidecar.errors import KeyServiceUnavailable
 from sidecar.grpc_api.decision_service import CallerDirectory, DecisionService, decision_handler
 from sidecar.grpc_api.journal_service import Auditors, JournalService, JournalSource, ReaderLimit, journal_handler
 from sidecar.grpc_api.server import Health, build_server
@@ -47,21 +50,20 @@ from sidecar.journal.retention import RetentionPlanner, RetentionRule
 from sidecar.journal.writer import FileJournal
 from sidecar.key_providers.loading import load_key_service
 from sidecar.ports import HeadSource, KeyProvider, SidecarStatus
+from sidecar.readings import Observed, read_stale_limit_seconds, register_readings
 from sidecar.start_note import make_start_note
+from sidecar.supervision import end_supervisors, supervise_shipper
 from sidecar.sync.backoff import Backoff
 from sidecar.sync.feed_client import GrpcFeed
 from sidecar.sync.follower import Follower, FollowerIdentity
 from sidecar.sync.freshness import age_ms, anchor
 from sidecar.sync.journal_heads import JournalHeadSender
 from sidecar.sync.trusted_log import TrustedLog
+from sidecar.telemetry.metrics import CheckMeter
 
 logger = logging.getLogger(__name__)
 
 READINESS_PERIOD_SECONDS = 1.0
-SHIPPER_STOP_SECONDS = 10.0
-EXIT_MISCONFIGURED = 2
-PARENT_VARIABLE = "CONSENTRY_SIDECAR_PARENT_PID"
-"""Tells a shipper whose it is: it ends with its sidecar."""
 VERSION = version("consentry")
 
 _ADMINISTRATOR = Caller(
@@ -118,19 +120,31 @@ class RunningSidecar:
         """The policy in force."""
         return _policy_in_force(self.cache, self.bootstrap_policy)
 
+    def readiness(self) -> dict[str, bool]:
+        """What readiness consists of: verified data within the hard limit, with the keys and the policy that a check needs."""
+        cache = self.cache
+        age, limit_seconds = age_ms(cache.head.checkpoint, self.clock, self.boot_id), read_stale_limit_seconds(cache)
+        return {
+            "policy": limit_seconds is not None,
+            "verified_data": age is not None,
+            "fresh_data": age is not None and limit_seconds is not None and age <= 1000 * limit_seconds,
+            "key_ring": cache.key_ring is not None,
+            "cache_intact": cache.is_intact,
+            "journal_writable": self.journal.is_writable,
+        }
+
     def is_ready(self) -> bool:
-        """Whether verified data within the hard limit is held, with the keys and the policy that a check needs."""
-        policy, age = self.cache.policy, age_ms(self.cache.head.checkpoint, self.clock, self.boot_id)
-        if policy is None or age is None or self.cache.key_ring is None:
-            return False
-        if not (self.cache.is_intact and self.journal.is_writable):
-            return False
-        return age <= 1000 * max((purpose.stale_grace_seconds for purpose in policy.purposes.values()), default=0)
+        """Whether all of it holds."""
+        return all(self.readiness().values())
 
 
 @asynccontextmanager
 async def running_sidecar(
-    settings: SidecarSettings, *, clock: Clock | None = None, boot_id: str | None = None
+    settings: SidecarSettings,
+    *,
+    clock: Clock | None = None,
+    boot_id: str | None = None,
+    management: Management | None = None,
 ) -> AsyncIterator[RunningSidecar]:
     """Start a sidecar, and stop it with all calls drained.
 
@@ -138,21 +152,19 @@ async def running_sidecar(
         settings: Validated settings.
         clock: The time; the machine's where it is not given.
         boot_id: Which boot the clock belongs to.
+        management: Shows metrics and readiness; started and stopped by whoever passes it.
 
     Raises:
         SidecarError, HostingError: What stops the start; nothing is left running.
     """
     clock, boot_id, wake = clock or SystemClock(), boot_id or read_boot_id(), asyncio.Event()
+    management = management or Management()
     async with AsyncExitStack() as stack:
         # 1. What is trusted, before anything is opened.
         trust = load_trust(settings.trust.file, settings.trust.root_key_file)
-        policy_file = settings.bootstrap_policy_file
-        bootstrap_policy = (
-            load_bootstrap_policy(policy_file, trust, clock.now_ms() // 1000) if policy_file is not None else None
-        )
+        bootstrap_policy = _load_bootstrap_policy(settings, trust, clock)
         # 2. What is kept: the cache first, since its lock says that no other sidecar has these files.
-        keys = await asyncio.to_thread(load_keys, settings)
-        await asyncio.to_thread(keys.refresh)
+        keys = await asyncio.to_thread(_open_keys, settings)
         cache = await _open_cache(settings, keys, trust, clock)
         stack.push_async_callback(cache.close)
         if (seen := cache.head.checkpoint) is not None:
@@ -173,32 +185,66 @@ async def running_sidecar(
         # 4. What answers.
         checker, health = Checker(cache, journal, clock, boot_id, trust.origin, bootstrap_policy), Health()
         await health.set_ready(is_ready=running.is_ready())
-        # Leases are given back after every server has stopped.
-        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
-        stack.push_async_callback(_stop_all, servers, settings.drain_seconds)
         source = JournalSource(settings.sidecar_id, settings.journal.directory, keys, journal, clock)
         audited = partial(JournalService, source, limit=ReaderLimit())
 
         def decide(callers: CallerDirectory) -> DecisionService:
             return DecisionService(checker, callers, cache, trusted, feed, clock, running.report, trust.origin)
 
-        for listener in listeners:
-            handlers = _make_handlers(listener, decide, audited)
-            running.addresses.append(await _serve(leases, settings, listener, handlers, health, servers))
-        # 5. The tasks; leaving the context cancels them before anything they use is closed.
+        serving = _Serving(settings, health, decide, audited, checker.meter.count_refusal)
+        running.addresses += await serving.start(stack, listeners)
+        # 5. What can be read.
+        watched = _observe(running, management, checker.meter, certificates, plan.outbox)
+        # 6. The tasks; leaving the context cancels them before anything they use is closed.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         started = [
             *_start_journal_tasks(tasks, settings, running, feed, keys, plan.outbox),
             tasks.create_task(follower.run()),
             tasks.create_task(_watch_readiness(running, health, wake)),
-            tasks.create_task(watch_certificates(list(certificates.values()))),
+            tasks.create_task(watch_certificates(watched)),
         ]
         try:
             yield running
         finally:
+            management.drain()
             await health.drain()
             for task in started:
                 task.cancel()
+
+
+def _observe(
+    running: RunningSidecar,
+    management: Management,
+    meter: CheckMeter,
+    certificates: Mapping[str, OwnCertificate],
+    outbox: HeadOutbox,
+) -> list[OwnCertificate]:
+    """Make what runs readable; returns all certificates of its own."""
+    settings, registry = running.settings, management.registry
+    # Another start of this program may have come this far, and failed.
+    registry.clear()
+    registry.add(*meter.instruments, *running.follower.meter.instruments)
+    observed = Observed(
+        cache=running.cache,
+        follower=running.follower,
+        journal=running.journal,
+        is_ready=running.is_ready,
+        cache_directory=settings.cache.directory,
+        journal_directory=settings.journal.directory,
+        clock=running.clock,
+        boot_id=running.boot_id,
+        heads_unlogged=outbox.count_waiting,
+    )
+    register_readings(registry, observed)
+    own = {**certificates, "management": management.certificate}
+    register_process(registry, own)
+    management.watch(running.readiness)
+    return [certificate for certificate in own.values() if certificate is not None]
+
+
+def _load_bootstrap_policy(settings: SidecarSettings, trust: Trust, clock: Clock) -> Policy | None:
+    file = settings.bootstrap_policy_file
+    return load_bootstrap_policy(file, trust, clock.now_ms() // 1000) if file is not None else None
 
 
 def load_keys(settings: SidecarSettings) -> KeyProvider:
@@ -211,6 +257,12 @@ def load_keys(settings: SidecarSettings) -> KeyProvider:
         create_for_development=settings.cache.create_key,
         cache_directory=settings.cache.directory,
     )
+
+
+def _open_keys(settings: SidecarSettings) -> KeyProvider:
+    keys = load_keys(settings)
+    keys.refresh()
+    return keys
 
 
 async def _open_cache(settings: SidecarSettings, keys: KeyProvider, trust: Trust, clock: Clock) -> EncryptedCache:
@@ -345,43 +397,48 @@ def _make_listeners(settings: SidecarSettings, clock: Clock) -> list[_Listener]:
     return listeners
 
 
-def _make_handlers(
-    listener: _Listener,
-    decide: Callable[[CallerDirectory], DecisionService],
-    audited: Callable[[Auditors], JournalService],
-) -> list[grpc.GenericRpcHandler]:
-    handlers = [decision_handler(decide(CallerDirectory(listener.callers)))] if listener.callers else []
-    if listener.auditors is not None:
-        handlers.append(journal_handler(audited(listener.auditors)))
-    return handlers
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What every listener serves, and how its server is started."""
 
+    settings: SidecarSettings
+    health: Health
+    decide: Callable[[CallerDirectory], DecisionService]
+    audited: Callable[[Auditors], JournalService]
+    on_refusal: Callable[[str], None]
 
-async def _serve(
-    leases: ExitStack,
-    settings: SidecarSettings,
-    listener: _Listener,
-    handlers: Sequence[grpc.GenericRpcHandler],
-    health: Health,
-    servers: list[KeptServer],
-) -> Address:
-    """Start a server; `_stop_all` stops it before its lease is given back."""
-    address, certificate = listener.address, listener.certificate
-    lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
-    credentials = reloading_server_credentials(certificate) if certificate is not None else None
+    async def start(self, stack: AsyncExitStack, listeners: Sequence[_Listener]) -> list[Address]:
+        """Start a server for each listener; leaving the stack stops all of them."""
+        # Leases are given back after every server has stopped.
+        leases, servers = stack.enter_context(ExitStack()), list[KeptServer]()
+        stack.push_async_callback(_stop_all, servers, self.settings.drain_seconds)
+        return [await self._serve(leases, listener, servers) for listener in listeners]
 
-    def bind() -> grpc.aio.Server:
-        # Whatever the kernel chose first, a server that takes another one's place listens there too.
-        nonlocal address
-        server = build_server(handlers, health, reflect=settings.reflection)
-        address = bind_listener(server, address, credentials)
-        if lease is not None:
-            lease.publish(listener.mode)
-        return server
+    async def _serve(self, leases: ExitStack, listener: _Listener, servers: list[KeptServer]) -> Address:
+        address, certificate = listener.address, listener.certificate
+        lease = leases.enter_context(SocketLease(address.path)) if isinstance(address, UnixAddress) else None
+        credentials = reloading_server_credentials(certificate) if certificate is not None else None
+        handlers = self._make_handlers(listener)
 
-    server = KeptServer(bind)
-    servers.append(server)
-    await server.start()
-    return address
+        def bind() -> grpc.aio.Server:
+            # Whatever the kernel chose first, a server that takes another one's place listens there too.
+            nonlocal address
+            server = build_server(handlers, self.health, reflect=self.settings.reflection, on_refusal=self.on_refusal)
+            address = bind_listener(server, address, credentials)
+            if lease is not None:
+                lease.publish(listener.mode)
+            return server
+
+        server = KeptServer(bind)
+        servers.append(server)
+        await server.start()
+        return address
+
+    def _make_handlers(self, listener: _Listener) -> list[grpc.GenericRpcHandler]:
+        handlers = [decision_handler(self.decide(CallerDirectory(listener.callers)))] if listener.callers else []
+        if listener.auditors is not None:
+            handlers.append(journal_handler(self.audited(listener.auditors)))
+        return handlers
 
 
 async def _stop_all(servers: list[KeptServer], drain_seconds: float) -> None:
@@ -428,13 +485,18 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         shipping, supervisors = settings.journal.ship, list[asyncio.Task[None]]()
         if shipping:
             # Pushed first, so that it runs last: the journal is closed and complete when the shipper drains it.
-            stack.push_async_callback(_end_supervisors, supervisors)
-        running = await _start_patiently(stack, settings, stop)
+            stack.push_async_callback(end_supervisors, supervisors)
+        management = Management(settings.management)
+        stack.push_async_callback(management.stop)
+        await management.start()
+        resource = build_resource(settings.sidecar_id, VERSION, os.environ)
+        await stack.enter_async_context(pushing_metrics(management.registry, resource, os.environ))
+        running = await _start_patiently(stack, settings, stop, management)
         if running is None:
             return
         if shipping:
             # Not before the cache's lock says that no other sidecar, with a shipper of its own, has these files.
-            supervisors.append(asyncio.create_task(_supervise_shipper(ship_arguments)))
+            supervisors.append(asyncio.create_task(supervise_shipper(ship_arguments)))
             supervisors[0].add_done_callback(lambda _: stop.set())
         logger.info(
             "listening", extra={"fields": {"sidecar_id": settings.sidecar_id, "listeners": len(running.addresses)}}
@@ -444,60 +506,16 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
 
 
 async def _start_patiently(
-    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event
+    stack: AsyncExitStack, settings: SidecarSettings, stop: asyncio.Event, management: Management | None = None
 ) -> RunningSidecar | None:
     """Start, again and again while the key service is away; None if `stop` is set before that."""
     backoff = Backoff(0.5, 30)
     while not stop.is_set():
         try:
-            return await stack.enter_async_context(running_sidecar(settings))
+            return await stack.enter_async_context(running_sidecar(settings, management=management))
         except KeyServiceUnavailable as error:
             logger.error("not started yet, tried again: %s: %s", error.reason, error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(backoff.next_seconds()):
                 await stop.wait()
     return None
-
-
-async def _end_supervisors(tasks: "list[asyncio.Task[None]]") -> None:
-    """Stop the shipper, if it was started; raises what ended it before, if it was not asked to end."""
-    for task in tasks:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def _supervise_shipper(arguments: list[str]) -> None:
-    """Keep a shipper running in a process of its own, so that exporting costs the check path nothing.
-
-    Raises:
-        ShipperMisconfigured: It refused its settings; started anew, it would refuse them again.
-    """
-    backoff = Backoff(0.5, 30)
-    command = (sys.executable, "-m", "sidecar", *arguments)
-    environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
-    while True:
-        code: int | None = None
-        with contextlib.suppress(OSError):
-            process = await asyncio.create_subprocess_exec(*command, env=environ)
-            try:
-                code = await process.wait()
-            except asyncio.CancelledError:
-                await _stop_process(process)
-                raise
-        if code == EXIT_MISCONFIGURED:
-            raise ShipperMisconfigured("the shipper cannot start with these settings; its own message says why")
-        logger.error("the shipper ended and is started anew", extra={"fields": {"exit_code": code}})
-        await asyncio.sleep(backoff.next_seconds())
-
-
-async def _stop_process(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(SHIPPER_STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -1,6 +1,7 @@
 """BackupService: safekeeping of the log, on the administration socket."""
 
 from collections.abc import AsyncIterator, Callable
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -25,6 +26,9 @@ class BackupService:
         current_head: Returns what is committed.
         write: Makes the pieces of a backup of the log at a head, each with the entries written so far.
         losses: Stops the intake.
+
+    Attributes:
+        written_at: `time.perf_counter` when the last backup had been sent as a whole, None before the first.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class BackupService:
         self._current_head = current_head
         self._write = write
         self._losses = losses
+        self.written_at: float | None = None
 
     async def BackUpLog(self, message_bytes: bytes, context: _Context) -> AsyncIterator[bytes]:
         """The log as it stands."""
@@ -46,6 +51,7 @@ class BackupService:
                 chunk = piece[start : start + MAX_CHUNK_BYTES]
                 response = backup_pb2.BackUpLogResponse(chunk=chunk, written_entries=written, log_size=head.size)
                 yield response.SerializeToString()
+        self.written_at = perf_counter()
 
     async def ResumeIntake(self, message_bytes: bytes, context: _Context) -> bytes:
         """Open the intake by an operator's word."""

@@ -1,6 +1,7 @@
 """The sequencer: one task that gathers requests, commits them in one order, and only then answers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -32,6 +33,7 @@ from feed.sequencer.recent_entries import RecentEntries
 from feed.sequencer.waiting import WaitingRequest, WaitingRequests, refuse_all
 from feed.signing.log_signer import LogSigner
 from feed.signing.subject_keys import SubjectKeys
+from feed.telemetry.metrics import LogMeter
 from hosting.clock import Clock
 
 #: Source of the events that the feed itself makes.
@@ -67,6 +69,9 @@ class Sequencer:
         subject_keys: The first entry of a new log commits to the first of them; they lead older tokens to the log's epoch.
         authority: Judges who may say what, by the trust file that the sidecars have.
         limits: How much is taken in at once.
+
+    Attributes:
+        meter: Counts what is taken and refused.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Sequencer:
         self._subject_keys = subject_keys
         self._authority = authority
         self._limits = limits or SequencerLimits()
+        self.meter = LogMeter()
         self._stored = StoredHead()
         self._head = FeedHead()
         self._policy: Policy | None = None
@@ -112,6 +118,11 @@ class Sequencer:
     def policy(self) -> Policy | None:
         """The policy in force."""
         return self._policy
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes requests, apart from a stopped intake."""
+        return bool(self._tasks) and not self._is_closing
 
     async def start(self) -> None:
         """Take up the stored log, or begin a new one with its KEY_EPOCH, and sign its checkpoint as of now.
@@ -179,6 +190,16 @@ class Sequencer:
             LogWriteFailed: Nothing of it is in the log.
             OutcomeUnknown: It may be in the log; to be repeated with the same idempotency key.
         """
+        started = time.perf_counter()
+        try:
+            accepted = await self._submit(submission)
+        except Exception:
+            self.meter.note_refused()
+            raise
+        self.meter.note_accepted(accepted, started)
+        return accepted
+
+    async def _submit(self, submission: Submission) -> Accepted:
         if not submission.events:
             raise InvalidRequest("events: there is none")
         if any(event.origin != self._origin for event in submission.events):
@@ -417,6 +438,7 @@ class Sequencer:
             self._recent = RecentEntries()
         self._take_head(batch.head)
         self._recent.extend(batch.entries)
+        self.meter.note_batch(batch.entries)
         self._notify()
 
     def _take_head(self, head: StoredHead) -> None:

@@ -1,11 +1,11 @@
 """Settings that every server has."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from hosting.addresses import UnixAddress, parse_address
+from hosting.addresses import Address, UnixAddress, parse_address
 from hosting.errors import AddressError
 from hosting.settings.model import SettingsModel
 
@@ -53,6 +53,37 @@ class TlsFiles(SettingsModel):
         le=3650,
         description="Days before the own certificate's end from which on the log warns; at most a third of its lifetime.",
     )
+
+
+class ManagementSettings(SettingsModel):
+    """The management port: `/livez`, `/readyz`, `/startupz` and `/metrics` over HTTP."""
+
+    address: AddressText = Field(
+        description="`host:port`, or `unix:///path` (mode 0660); loopback unless `tls` or `public` is set."
+    )
+    tls: TlsFiles | None = Field(
+        default=None,
+        description="Mutual TLS: only who shows a certificate of `ca_file` is answered. Kubernetes' probes cannot show one.",
+    )
+    public: bool = Field(
+        default=False,
+        description="Plain HTTP on an address that others can reach is meant: for probes and scrapers of the cluster. "
+        "Nothing about any person is served.",
+    )
+
+    @property
+    def parsed_address(self) -> Address:
+        """The address."""
+        return parse_address(self.address)
+
+    @model_validator(mode="after")
+    def _is_meant(self) -> Self:
+        is_socket = isinstance(self.parsed_address, UnixAddress)
+        if self.tls is not None and (is_socket or self.public):
+            raise ValueError("tls is impossible on a Unix socket and with public")
+        if self.tls is None and not self.public and not self.parsed_address.is_loopback:
+            raise ValueError("an address that others can reach needs tls, or public: true where plain HTTP is meant")
+        return self
 
 
 class TrustSettings(SettingsModel):

@@ -80,7 +80,7 @@ class ConfirmingHttpExporter(HttpSpanExporter):
 
     def __init__(self, **options: Any) -> None:
         self._answers = Answers()
-        super().__init__(session=_Session(self._answers), **options)
+        super().__init__(session=_NotingSession(self._answers), **options)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans."""
@@ -103,16 +103,19 @@ class _NotingStub:
         return answer
 
 
-class _Session(requests.Session):
+class OwnCertificateSession(requests.Session):
     """Keeps to the certificate it was given: by itself the library prefers what REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE name."""
 
+    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        """What the library would have taken from the environment, but for the certificate."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+
+class _NotingSession(OwnCertificateSession):
     def __init__(self, answers: Answers) -> None:
         super().__init__()
         self._answers = answers
-
-    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
-        verify = self.verify if verify is None else verify
-        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         response = super().send(request, **options)

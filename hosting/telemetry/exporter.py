@@ -1,21 +1,26 @@
-"""Where spans are sent, as the standard OTEL_EXPORTER_OTLP_* variables say.
+"""Where spans and metrics are sent, as the standard OTEL_EXPORTER_OTLP_* variables say.
 
 The SDK's exporters read these variables themselves, but log and go on where a file is missing or a word is unknown. A record
 of decisions must not be lost that way, so everything is read and checked here and passed to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
 from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetricExporter
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.util.re import parse_env_headers
 
-from hosting.telemetry.confirming import ConfirmingGrpcExporter, ConfirmingHttpExporter
+from hosting.telemetry.confirming import ConfirmingGrpcExporter, ConfirmingHttpExporter, OwnCertificateSession
 from hosting.telemetry.errors import TelemetryMisconfigured
 
 GRPC: Final = "grpc"
@@ -24,7 +29,6 @@ DEFAULT_PROTOCOL: Final = GRPC
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 
 _DEFAULT_ENDPOINTS: Final = {GRPC: "http://localhost:4317", HTTP_PROTOBUF: "http://localhost:4318"}
-_HTTP_PATH: Final = "/v1/traces"
 _GRPC_COMPRESSION: Final = {"gzip": grpc.Compression.Gzip, "none": grpc.Compression.NoCompression}
 _HTTP_COMPRESSION: Final = {
     "gzip": HttpCompression.Gzip,
@@ -43,13 +47,21 @@ VARIABLES: Final = (
     "CLIENT_KEY",
     "INSECURE",
 )
-"""What follows OTEL_EXPORTER_OTLP_TRACES_ or OTEL_EXPORTER_OTLP_; the first wins."""
+"""What follows OTEL_EXPORTER_OTLP_TRACES_, respectively _METRICS_, or OTEL_EXPORTER_OTLP_; the first wins."""
 
 Choice = TypeVar("Choice")
+Exporter = TypeVar("Exporter")
+
+
+class Signal(StrEnum):
+    """What is sent; the name in variables, and the last part of the path over HTTP in lower case."""
+
+    TRACES = "TRACES"
+    METRICS = "METRICS"
 
 
 def build_exporter(environ: Mapping[str, str]) -> SpanExporter:
-    """The SDK's exporter for OTLP over gRPC (the default) or over HTTP; its `export` raises SpansRefused where a receiver rejects some.
+    """The SDK's exporter of spans for OTLP over gRPC (the default) or HTTP; its `export` raises SpansRefused where a receiver rejects some.
 
     Args:
         environ: The environment of the process, since the SDK looks there for what is not set.
@@ -57,9 +69,31 @@ def build_exporter(environ: Mapping[str, str]) -> SpanExporter:
     Raises:
         TelemetryMisconfigured: A variable cannot be followed.
     """
-    settings = _Settings(environ)
-    builders = {GRPC: _build_grpc, HTTP_PROTOBUF: _build_http}
-    return settings.read_choice("PROTOCOL", builders, DEFAULT_PROTOCOL)(settings)
+    return _build(_Settings(environ, Signal.TRACES), ConfirmingGrpcExporter, ConfirmingHttpExporter)
+
+
+def build_metric_exporter(environ: Mapping[str, str]) -> MetricExporter | None:
+    """As `build_exporter`, for metrics, which are there for Prometheus either way.
+
+    Returns:
+        None where no variable names an endpoint, or `OTEL_METRICS_EXPORTER` names other exporters than `otlp`.
+
+    Raises:
+        TelemetryMisconfigured: A variable cannot be followed.
+    """
+    settings = _Settings(environ, Signal.METRICS)
+    exporters = environ.get("OTEL_METRICS_EXPORTER", "").strip() or "otlp"
+    if settings.find("ENDPOINT") is None or "otlp" not in exporters.split(","):
+        return None
+    return _build(settings, GrpcMetricExporter, partial(HttpMetricExporter, session=OwnCertificateSession()))
+
+
+def _build(settings: "_Settings", over_grpc: Callable[..., Exporter], over_http: Callable[..., Exporter]) -> Exporter:
+    readers: dict[str, Callable[[], Exporter]] = {
+        GRPC: lambda: over_grpc(**_read_grpc(settings)),
+        HTTP_PROTOBUF: lambda: over_http(**_read_http(settings)),
+    }
+    return settings.read_choice("PROTOCOL", readers, DEFAULT_PROTOCOL)()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +102,25 @@ class _Setting:
 
     variable: str
     value: str
-    is_for_traces: bool
+    is_for_signal: bool
 
     def refuse(self, expectation: str) -> TelemetryMisconfigured:
         return TelemetryMisconfigured(f"{self.variable}: {expectation}")
 
 
 class _Settings:
-    """The variables of one environment."""
+    """The variables of one environment for one signal."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], signal: Signal) -> None:
         self._environ = environ
+        self.signal = signal
 
     def find(self, name: str) -> _Setting | None:
-        for prefix, is_for_traces in (("OTEL_EXPORTER_OTLP_TRACES_", True), ("OTEL_EXPORTER_OTLP_", False)):
+        own_prefix = f"OTEL_EXPORTER_OTLP_{self.signal}_"
+        for prefix, is_for_signal in ((own_prefix, True), ("OTEL_EXPORTER_OTLP_", False)):
             value = self._environ.get(prefix + name, "").strip()
             if value:
-                return _Setting(prefix + name, value, is_for_traces)
+                return _Setting(prefix + name, value, is_for_signal)
         return None
 
     def read_file(self, name: str) -> bytes | None:
@@ -130,7 +166,7 @@ class _Settings:
         return choice
 
 
-def _build_grpc(settings: _Settings) -> SpanExporter:
+def _read_grpc(settings: _Settings) -> dict[str, Any]:
     setting = settings.find("ENDPOINT")
     endpoint = setting.value if setting else _DEFAULT_ENDPOINTS[GRPC]
     scheme = _scheme_of(endpoint)
@@ -146,32 +182,32 @@ def _build_grpc(settings: _Settings) -> SpanExporter:
             settings.read_file("CLIENT_CERTIFICATE"),
         )
     )
-    return ConfirmingGrpcExporter(
-        endpoint=endpoint,
-        insecure=is_insecure,
-        credentials=credentials,
-        headers=settings.read_headers(),
-        timeout=settings.read_timeout_seconds(),
-        compression=settings.read_choice("COMPRESSION", _GRPC_COMPRESSION, "none"),
-    )
+    return {
+        "endpoint": endpoint,
+        "insecure": is_insecure,
+        "credentials": credentials,
+        "headers": settings.read_headers(),
+        "timeout": settings.read_timeout_seconds(),
+        "compression": settings.read_choice("COMPRESSION", _GRPC_COMPRESSION, "none"),
+    }
 
 
-def _build_http(settings: _Settings) -> SpanExporter:
+def _read_http(settings: _Settings) -> dict[str, Any]:
     setting = settings.find("ENDPOINT")
     endpoint = setting.value if setting else _DEFAULT_ENDPOINTS[HTTP_PROTOBUF]
     if setting and _scheme_of(endpoint) not in ("http", "https"):
         raise setting.refuse("expected http:// or https://")
-    if not (setting and setting.is_for_traces):
-        endpoint = endpoint.removesuffix("/") + _HTTP_PATH
-    return ConfirmingHttpExporter(
-        endpoint=endpoint,
-        certificate_file=settings.find_file("CERTIFICATE"),
-        client_key_file=settings.find_file("CLIENT_KEY"),
-        client_certificate_file=settings.find_file("CLIENT_CERTIFICATE"),
-        headers=settings.read_headers(),
-        timeout=settings.read_timeout_seconds(),
-        compression=settings.read_choice("COMPRESSION", _HTTP_COMPRESSION, "none"),
-    )
+    if not (setting and setting.is_for_signal):
+        endpoint = f"{endpoint.removesuffix('/')}/v1/{settings.signal.lower()}"
+    return {
+        "endpoint": endpoint,
+        "certificate_file": settings.find_file("CERTIFICATE"),
+        "client_key_file": settings.find_file("CLIENT_KEY"),
+        "client_certificate_file": settings.find_file("CLIENT_CERTIFICATE"),
+        "headers": settings.read_headers(),
+        "timeout": settings.read_timeout_seconds(),
+        "compression": settings.read_choice("COMPRESSION", _HTTP_COMPRESSION, "none"),
+    }
 
 
 def _scheme_of(endpoint: str) -> str:

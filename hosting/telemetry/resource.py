@@ -1,4 +1,4 @@
-"""Who sends the spans."""
+"""Who sends spans and metrics."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,13 +15,13 @@ FEED_SERVICE_NAME: Final = "consentry-feed"
 def build_resource(
     instance_id: str, version: str, environ: Mapping[str, str], service_name: str = DEFAULT_SERVICE_NAME
 ) -> Resource:
-    """The resource of every span of a program.
+    """The resource of every span and metric of a program.
 
     Args:
         instance_id: The sidecar's name, or that of the feed's log.
         version: Of Consentry.
         environ: `OTEL_RESOURCE_ATTRIBUTES` adds to what is ours and wins over it; `OTEL_SERVICE_NAME` wins over both.
-        service_name: Which program.
+        service_name: Which program, where the environment names no other.
     """
     ours = {
         attributes.SERVICE_NAME: service_name,

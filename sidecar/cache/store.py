@@ -108,6 +108,7 @@ class EncryptedCache:
         self._is_intact = True
         self._is_checkpoint_pending = False
         self._checkpoint_kept_ms = clock.boot_ms()
+        self._keys_checked_ms = clock.boot_ms()
         self._waiters = SizeWaiters()
         # Held from sealing to the change in force, by whatever changes what is held.
         self._changing = asyncio.Lock()
@@ -213,6 +214,11 @@ class EncryptedCache:
     def key_ring(self) -> KeyRing | None:
         """The tenant's keys, None before they first came."""
         return self._durable.secrets.key_ring
+
+    @property
+    def key_check_age_seconds(self) -> float:
+        """Since the key provider was last asked for a newer key-encryption key and answered."""
+        return (self._clock.boot_ms() - self._keys_checked_ms) / 1000
 
     @property
     def private_key(self) -> bytes:
@@ -409,6 +415,7 @@ class EncryptedCache:
             CacheWriteFailed: The older key is still needed.
         """
         await asyncio.to_thread(self._keys.refresh)
+        self._keys_checked_ms = self._clock.boot_ms()
         # No merge runs meanwhile: the key of the generation that it makes could be wrapped under the older one.
         async with self._making_generation:
             await asyncio.shield(self._rewrap_key())

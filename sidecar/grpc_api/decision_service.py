@@ -1,12 +1,14 @@
 """`consentry.decision.v1.ConsentDecisionService` on bytes: decoding, so that what is malformed is answered, happens here."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from time import perf_counter
 
 import grpc
 from consentry.decision.v1 import decision_pb2
 
 from consent.decide import RuleResult
 from consent.decision_record import item_id
+from hosting.call_context import CURRENT_SPAN
 from hosting.clock import Clock
 from hosting.tls import peer_identities
 from sidecar.check import Answer, Caller, Checker, TraceContext, make_decision_id, parse_trace_context
@@ -14,6 +16,7 @@ from sidecar.errors import InvalidArgument, JournalUnavailable, MethodNotPermitt
 from sidecar.grpc_api import codec
 from sidecar.ports import Cache, EntryProof, Feed, LogHead, SidecarStatus
 from sidecar.sync.trusted_log import TrustedLog
+from sidecar.telemetry.metrics import CHECK, CHECK_BATCH, CHECK_STREAM, EXPLAIN
 
 SERVICE = "consentry.decision.v1.ConsentDecisionService"
 
@@ -57,6 +60,9 @@ class DecisionService:
         clock: The time.
         report: What GetStatus says.
         origin: Name of the log held.
+
+    Attributes:
+        meter: Counts calls.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class DecisionService:
         report: Callable[[], SidecarStatus],
         origin: str,
     ) -> None:
+        self.meter = checker.meter
         self._checker = checker
         self._callers = callers
         self._cache = cache
@@ -81,11 +88,13 @@ class DecisionService:
 
     async def Check(self, request_bytes: bytes, context: Context) -> bytes:
         """One subject."""
+        started = perf_counter()
         caller = self._callers.identify(context, "Check")
         request = codec.decode(decision_pb2.CheckRequest, request_bytes)
         answer = await self._answer(request, caller, context)
         response_bytes = codec.write_check(answer, caller).SerializeToString()
         self._checker.count_answered(1)
+        self.meter.observe(CHECK, started)
         return response_bytes
 
     async def _answer(
@@ -100,15 +109,18 @@ class DecisionService:
         if question.wait_ms:
             await self._checker.wait_for(question, context.time_remaining())
         call_id = make_decision_id(self._clock.now_ms())
-        return await self._checker.check(caller, question, (subject,), call_id, _trace_context(context), rules)
+        trace = _enter_trace(context, call_id)
+        return await self._checker.check(caller, question, (subject,), call_id, trace, rules)
 
     async def CheckBatch(self, request_bytes: bytes, context: Context) -> bytes:
         """Many subjects."""
+        started = perf_counter()
         caller = self._callers.identify(context, "CheckBatch")
         batch = codec.decode(decision_pb2.CheckBatchRequest, request_bytes)
         response = await self._answer_batch(batch, caller, context)
         response_bytes = response.SerializeToString()
         self._checker.count_answered(len(response.effects))
+        self.meter.observe(CHECK_BATCH, started)
         return response_bytes
 
     async def _answer_batch(
@@ -117,7 +129,8 @@ class DecisionService:
         groups = codec.read_batch(batch, self._origin)
         if groups[0][0].wait_ms:
             await self._checker.wait_for(groups[0][0], context.time_remaining())
-        trace, call_id = _trace_context(context), make_decision_id(self._clock.now_ms())
+        call_id = make_decision_id(self._clock.now_ms())
+        trace = _enter_trace(context, call_id)
         answers: list[Answer] = []
         first = 0
         for question, subjects in groups:
@@ -130,18 +143,23 @@ class DecisionService:
         """Many batches; one that cannot be answered does not end the stream."""
         caller = self._callers.identify(context, "CheckStream")
         async for request_bytes in requests:
+            started = perf_counter()
             request = codec.decode(decision_pb2.CheckStreamRequest, request_bytes)
             response = decision_pb2.CheckStreamResponse(correlation=request.correlation)
             try:
                 response.batch.CopyFrom(await self._answer_batch(request.batch, caller, context))
             except (InvalidArgument, JournalUnavailable) as error:
                 response.error_reason, response.error_message = error.reason, str(error)
+                self.meter.count_refusal(error.reason)
+            else:
+                self.meter.observe(CHECK_STREAM, started)
             response_bytes = response.SerializeToString()
             self._checker.count_answered(len(response.batch.effects))
             yield response_bytes
 
     async def Explain(self, request_bytes: bytes, context: Context) -> bytes:
         """One subject, with the rules tried and the proof of the deciding event."""
+        started = perf_counter()
         caller = self._callers.identify(context, "Explain")
         request = codec.decode(decision_pb2.ExplainRequest, request_bytes)
         rules: list[RuleResult] = []
@@ -151,6 +169,7 @@ class DecisionService:
         proof = await self._fetch_proof(check.deciding_seq, head) if check.deciding_seq else None
         response_bytes = codec.write_explanation(check, rules, proof, head).SerializeToString()
         self._checker.count_answered(1)
+        self.meter.observe(EXPLAIN, started)
         return response_bytes
 
     async def _fetch_proof(self, seq: int, head: LogHead) -> EntryProof | None:
@@ -167,6 +186,13 @@ class DecisionService:
         self._callers.identify(context, "GetStatus")
         codec.decode(decision_pb2.GetStatusRequest, request_bytes)
         return codec.write_status(self._report()).SerializeToString()
+
+
+def _enter_trace(context: Context, call_id: bytes) -> TraceContext:
+    """The caller's trace; log lines and exemplars of the call name it, and the call's own span, from now on."""
+    trace = _trace_context(context)
+    CURRENT_SPAN.set((trace.trace_id, call_id[8:]))
+    return trace
 
 
 def _trace_context(context: Context) -> TraceContext:

@@ -1,6 +1,6 @@
 """One gRPC server per listener."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -41,10 +41,18 @@ class Health:
         await self.servicer.enter_graceful_shutdown()
 
 
-def build_server(handlers: Sequence[grpc.GenericRpcHandler], health_of: Health, *, reflect: bool) -> grpc.aio.Server:
-    """A server for these services, not yet bound or started."""
+def build_server(
+    handlers: Sequence[grpc.GenericRpcHandler],
+    health_of: Health,
+    *,
+    reflect: bool,
+    on_refusal: Callable[[str], None] = lambda _: None,
+) -> grpc.aio.Server:
+    """A server for these services, not yet bound or started; `on_refusal` is called with the reason of each refused call."""
     server = grpc.aio.server(
-        interceptors=(ErrorBoundary(STATUSES),), options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        interceptors=(ErrorBoundary(STATUSES, on_refusal),),
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
     server.add_generic_rpc_handlers(handlers)
     health_pb2_grpc.add_HealthServicer_to_server(health_of.servicer, server)

@@ -32,18 +32,40 @@ class Backlog:
         self._position_path = position_path
         self._earlier: dict[bytes, int] | None = None
         self._stamp: tuple[int, int] | None = None
+        self._positions: dict[bytes, Position] = {}
         self._shipped: dict[bytes, int] = {}
         self._disposed: Counter[bytes] = Counter()
 
     def count(self, recorded: int) -> int:
         """Decisions not shipped, of `recorded` ones in this process and of those that earlier processes left."""
-        shipped = self._read_shipped()
+        self._read_positions()
         totals = {**(self._earlier or {}), self._chain_id: recorded}
         # What is shipped and what is gone both begin with the chain, so the larger one holds the other.
         return sum(
-            max(0, total - max(shipped.get(chain_id, 0), self._disposed[chain_id]))
+            max(0, total - max(self._shipped.get(chain_id, 0), self._disposed[chain_id]))
             for chain_id, total in totals.items()
         )
+
+    def count_shipped(self) -> int:
+        """Decisions of this process that are shipped."""
+        self._read_positions()
+        return self._shipped.get(self._chain_id, 0)
+
+    def count_bytes(self) -> int:
+        """Bytes of all segments beyond what is shipped.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        positions, waiting = self._read_positions(), 0
+        for chain_id, sizes in list_segments(self._directory).items():
+            at = positions.get(chain_id)
+            for number, size_bytes in sizes.items():
+                if at is None or number > at.segment:
+                    waiting += size_bytes
+                elif number == at.segment:
+                    waiting += max(0, size_bytes - at.offset)
+        return waiting
 
     def note_disposed(self, chain_id: bytes, decisions: int) -> None:
         """Segments with so many decisions were disposed of: nothing in them waits any more."""
@@ -74,19 +96,19 @@ class Backlog:
                 total += count_decisions(path, at.offset if number == at.segment else 0)
         return total
 
-    def _read_shipped(self) -> dict[bytes, int]:
-        """Shipped decisions by chain; the file is read again only when it was replaced."""
+    def _read_positions(self) -> dict[bytes, Position]:
+        """How far each chain is shipped; the file is read again only when it was replaced."""
         try:
             status = self._position_path.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                positions = load_positions(self._position_path)
+                self._positions = load_positions(self._position_path)
                 # Of a chain that was disposed of the shipper keeps no position, and what it has shipped stays shipped.
-                self._shipped |= {chain_id: position.decisions for chain_id, position in positions.items()}
+                self._shipped |= {chain_id: position.decisions for chain_id, position in self._positions.items()}
                 self._stamp = stamp
         except (OSError, MalformedPosition):
-            return self._shipped
-        return self._shipped
+            return self._positions
+        return self._positions
 
 
 def count_decisions(path: Path, offset: int) -> int:

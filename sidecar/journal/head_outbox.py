@@ -58,6 +58,11 @@ class HeadOutbox:
         with self._lock:
             return list(islice(self._waiting.values(), limit))
 
+    def count_waiting(self) -> int:
+        """How many heads the feed has not logged."""
+        with self._lock:
+            return len(self._waiting)
+
     def confirm(self, heads: Sequence[JournalHead]) -> None:
         """The feed has logged these. Writes a file and waits for the disk.
 

@@ -18,6 +18,7 @@ from journal.reader import FrameAt
 from sidecar.errors import KeyServiceError, SidecarError
 from sidecar.journal.export_thread import ExportThread, Outcome
 from sidecar.journal.position import MalformedPosition, Position, load_positions, save_positions
+from sidecar.journal.shipper_status import STATUS_FILE_NAME, StatusKeeper
 from sidecar.journal.tail import Tail
 from sidecar.ports import KeyProvider
 
@@ -91,10 +92,12 @@ class Shipper:
         self._export_thread = ExportThread(exporter)
         self._span_limit = MAX_SPANS
         self._failing_since_ms: int | None = None
+        self._status = StatusKeeper(position_path.with_name(STATUS_FILE_NAME), clock)
 
     def run(self, stop: threading.Event) -> None:
         """Ship until `stop` is set; then comes back within about 2 s, and what was not confirmed is sent again later."""
         while not stop.is_set():
+            self._status.save_soon()
             try:
                 if not self._ship_some(stop):
                     stop.wait(_IDLE_SECONDS)
@@ -164,10 +167,12 @@ class Shipper:
             outcome = self._export_thread.export(chunk, stop)
             if outcome is Outcome.TAKEN:
                 at += len(chunk)
+                self._status.note_taken(len(chunk))
                 self._note_success()
             elif outcome is Outcome.REFUSED and len(chunk) == 1 and self._is_refused_for_good(chunk[0]):
                 at += 1
             else:
+                self._status.note_failure()
                 self._note_failure(outcome)
                 stop.wait(self._delays.next_seconds())
         return True

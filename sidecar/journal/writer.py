@@ -20,6 +20,7 @@ from journal.format import FrameKind, JournalMode, pack_records
 from journal.start import format_start
 from sidecar.errors import JournalUnavailable
 from sidecar.journal.backlog import Backlog
+from sidecar.journal.backlog_age import BacklogAge
 from sidecar.journal.chain import Chain
 from sidecar.journal.flusher import Flusher
 from sidecar.journal.heads import TICK_SECONDS, ChainPlan, HeadMaker, format_head_frame
@@ -75,9 +76,10 @@ class FileJournal:
         self._chain = chain
         self._heads = heads
         self._backlog = backlog
+        self._backlog_age = BacklogAge()
+        self._clock = clock
         self._mode = mode
         self._on_unavailable = on_unavailable
-        self._clock = clock
         self._start = plan.start if plan is not None else None
         # A new mode is named in a new segment, and the process says again what it is.
         self._is_mode_new = False
@@ -172,6 +174,17 @@ class FileJournal:
     def backlog_records(self) -> int:
         """Decisions recorded and not yet shipped, those of earlier processes too. Reads a small file if it has changed."""
         return self._backlog.count(self._heads.decisions)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of the journal that are not shipped yet. Lists the directory; raises OSError where that fails."""
+        return self._backlog.count_bytes()
+
+    @property
+    def backlog_age_seconds(self) -> float:
+        """Age of the oldest decision of this process that is not shipped yet, to about a second; 0 where there is none."""
+        shipped = self._backlog.count_shipped()
+        return self._backlog_age.age_ms(self._clock.boot_ms(), shipped, self._heads.decisions) / 1000
 
     async def append(self, record: bytes, decisions: int) -> None:
         """Keep a record as durably as the mode says; in modes `group` and `async` without waiting for anything.
@@ -354,6 +367,7 @@ class FileJournal:
         self._pending.add(entry)
 
     def _flush(self) -> None:
+        self._backlog_age.mark(self._clock.boot_ms(), self._heads.decisions)
         with self._lock:
             self._keep_up()
             retired, current = self._chain.take_unsynced()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from sidecar.sync.enrolment import Enrolment
 from sidecar.sync.freshness import observe
 from sidecar.sync.receipts import Receipts, is_acknowledged
 from sidecar.sync.trusted_log import TrustedLog
+from sidecar.telemetry.metrics import SyncMeter
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,10 @@ class Follower:
         on_change: Called when status or readiness may have changed.
 
     Attributes:
+        state: Where it is.
+        last_error_reason: Stable name of what interrupted it last; empty while in sync.
+        enrolment: Of this sidecar's own key.
+        meter: Counts what comes.
         note_applied: Called after each batch that came into force.
     """
 
@@ -94,6 +100,7 @@ class Follower:
         self._backoff = backoff
         self._on_change = on_change
         self.note_applied: NoteApplied | None = None
+        self.meter = SyncMeter()
         self.state = SyncState.EMPTY if cache.head.checkpoint is None else SyncState.DISCONNECTED
         self.last_error_reason = ""
         self._keys_seen_on = 0
@@ -164,13 +171,14 @@ class Follower:
 
         A crash before the commit costs nothing; after it, the acknowledgement that the commit says is owed is made by the next start.
         """
-        started_ms = self._clock.now_ms()
+        started_ms, started = self._clock.now_ms(), time.perf_counter()
         before, after = self._cache.head.tenant, batch.head.tenant
         begins_epoch = current_epoch(after) > current_epoch(before)
         # What is held is answered from, under its own keys, until it is there under the new one.
         ring = await self._fetch_ring(after.key_commitments) if begins_epoch else None
         await self._cache.apply(batch, self._receipts.plan(batch), ring)
         self._trusted.advance(batch.head)
+        self.meter.note_batch(len(batch.events), started)
         if self.note_applied is not None:
             self.note_applied(batch, started_ms)
         if after.key_commitments != before.key_commitments and not begins_epoch:
@@ -231,6 +239,7 @@ class Follower:
         return fitting
 
     def _note_failure(self, error: SidecarError) -> None:
+        self.meter.count_error(error.reason)
         if isinstance(error, RefusedAsRetired):
             self.enrolment.note_retired()
         is_absence = isinstance(error, FeedUnavailable)
@@ -244,6 +253,7 @@ class Follower:
         self._on_change()
 
     def _note_progress(self) -> None:
+        self.meter.note_frame()
         if self.state is not SyncState.IN_SYNC:
             logger.info("in sync", extra={"fields": {"log_size": self._cache.head.size}})
         self.state, self.last_error_reason = SyncState.IN_SYNC, ""

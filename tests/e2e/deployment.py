@@ -185,7 +185,7 @@ class Deployment:
         )
 
     def address(self, name: str) -> str:
-        """Of a socket: `sidecar`, `sidecar-admin`, `intake-web`, `intake-accounts`, `feed-admin`, `feed-import`, `feed-audit`, `sidecar-audit`."""
+        """Of a socket: `sidecar`, `intake-web`, `intake-accounts`, `feed-import`, and with `-admin` and `-audit` of feed and sidecar."""
         return f"unix://{self.site}/run/{name}.sock"
 
     def client(self, name: str = "sidecar") -> Client:

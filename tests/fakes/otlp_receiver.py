@@ -1,4 +1,4 @@
-"""A real OTLP trace receiver, over gRPC or HTTP, that keeps what it gets in memory.
+"""A real OTLP receiver of spans and metrics, over gRPC or HTTP, that keeps what it gets in memory.
 
 It can be stopped and started again on the same port, as a collector is that goes away. As a program it serves until it is told to stop::
 
@@ -22,6 +22,11 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -32,6 +37,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.fakes.otlp_metrics import MetricStore
 
 PROTOCOLS = ("grpc", "http/protobuf")
 
@@ -148,6 +155,7 @@ class OtlpReceiver(Protocol):
     """Both kinds of receiver."""
 
     store: SpanStore
+    metrics: MetricStore
 
     @property
     def port(self) -> int:
@@ -189,6 +197,7 @@ class GrpcReceiver(TraceServiceServicer):
         max_request_bytes: int = 4 << 20,
     ) -> None:
         self.store = store or SpanStore()
+        self.metrics = MetricStore()
         self._port = port
         self._certificate = certificate
         self._max_request_bytes = max_request_bytes
@@ -210,6 +219,7 @@ class GrpcReceiver(TraceServiceServicer):
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", self._max_request_bytes)]
         self._server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="otlp-receiver"), options=options)
         add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        add_MetricsServiceServicer_to_server(self.metrics, self._server)  # type: ignore[no-untyped-call]
         address = f"127.0.0.1:{self._port}"
         if self._certificate is None:
             self._port = self._server.add_insecure_port(address)
@@ -233,6 +243,7 @@ class HttpReceiver:
         self, store: SpanStore | None = None, *, port: int = 0, certificate: ServerCertificate | None = None
     ) -> None:
         self.store = store or SpanStore()
+        self.metrics = MetricStore()
         self._port = port
         self._certificate = certificate
         self._server: ThreadingHTTPServer | None = None
@@ -251,10 +262,11 @@ class HttpReceiver:
         }
 
     def start(self) -> None:
-        store = self.store
+        store, metrics = self.store, self.metrics
 
         class Handler(_HttpHandler):
             spans_store = store
+            metric_store = metrics
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
@@ -273,23 +285,37 @@ class HttpReceiver:
 
 class _HttpHandler(BaseHTTPRequestHandler):
     spans_store: SpanStore
+    metric_store: MetricStore
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        if self.headers.get("content-type") != "application/x-protobuf":
+            self.send_error(404)
+            return
         try:
-            request = ExportTraceServiceRequest.FromString(_decompress(body, self.headers.get("content-encoding", "")))
+            answer = self._take(_decompress(body, self.headers.get("content-encoding", "")))
         except (DecodeError, OSError, zlib.error):
             self.send_error(400)
             return
-        if self.path != "/v1/traces" or self.headers.get("content-type") != "application/x-protobuf":
+        except LookupError:
             self.send_error(404)
             return
-        answer = self.spans_store.add(request, self.headers.items()).SerializeToString()
         self.send_response(200)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+
+    def _take(self, body: bytes) -> bytes:
+        match self.path:
+            case "/v1/traces":
+                request = ExportTraceServiceRequest.FromString(body)
+                return self.spans_store.add(request, self.headers.items()).SerializeToString()
+            case "/v1/metrics":
+                self.metric_store.add(ExportMetricsServiceRequest.FromString(body))
+                return ExportMetricsServiceResponse().SerializeToString()
+            case _:
+                raise LookupError(self.path)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing for each request."""

@@ -17,6 +17,7 @@ from consent.vocabulary.subject import Tokeniser
 from feed.runtime import RunningFeed, running_feed
 from feed.signing.key_store import load_keys
 from hosting.clock import Clock
+from hosting.management import Management
 from sidecar.config import SidecarSettings
 from sidecar.runtime import RunningSidecar, running_sidecar
 from tests.fakes.histories import POLICY
@@ -90,6 +91,8 @@ async def running_system(
     feed_changes: dict[str, Any] | None = None,
     sidecar_changes: dict[str, Any] | None = None,
     feed_lifetime: AsyncExitStack | None = None,
+    management: Management | None = None,
+    feed_management: Management | None = None,
 ) -> AsyncIterator[System]:
     """Start a feed with a policy, and a sidecar that has caught up with it.
 
@@ -100,17 +103,19 @@ async def running_system(
         feed_changes: Settings of the feed.
         sidecar_changes: Settings of the sidecar.
         feed_lifetime: Ends the feed before the sidecar, if it is closed first.
+        management: Of the sidecar, started and stopped by whoever passes it.
+        feed_management: Of the feed, in the same way.
     """
     installation = install(directory)
     tokeniser = Tokeniser([load_keys(directory / "keys", ORIGIN).subject_key])
     settings = installation.sidecar_settings(**(sidecar_changes or {}))
     async with feed_lifetime or AsyncExitStack() as feed_stack:
         feed = await feed_stack.enter_async_context(
-            running_feed(installation.feed_settings(**(feed_changes or {})), clock=clock)
+            running_feed(installation.feed_settings(**(feed_changes or {})), clock=clock, management=feed_management)
         )
         if policy is not None:
             await feed.log.submit(installation.signers.submit([policy_event(policy)]))
-        async with running_sidecar(settings, clock=clock, boot_id="test") as sidecar:
+        async with running_sidecar(settings, clock=clock, boot_id="test", management=management) as sidecar:
             system = System(installation, feed, sidecar, settings, tokeniser)
             await system.catch_up()
             yield system

@@ -23,6 +23,11 @@ def stop() -> None:
     """Stop."""
 '''
 SETTINGS = "def document_settings(model, prefix, title):\n    return f'# {title}\\n\\n| `{prefix}{model}` |\\n'\n"
+METRICS = """
+from types import SimpleNamespace
+
+FAMILIES = [SimpleNamespace(name="calls_total", kind="counter", labels=("reason", "method"), meaning="Calls.")]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp_path / "witness" / "config.py").write_text("WitnessSettings = 'KEY'\n", encoding="utf-8")
     (tmp_path / "auditor" / "config.py").write_text("AuditorSettings = 'FOLDER'\n", encoding="utf-8")
     (tmp_path / "hosting" / "settings.py").write_text(SETTINGS, encoding="utf-8")
+    for name in ("feed", "sidecar"):
+        (tmp_path / name / "telemetry").mkdir()
+        (tmp_path / name / "telemetry" / "families.py").write_text(METRICS, encoding="utf-8")
     (tmp_path / "docs").mkdir()
     shutil.copy(GENERATOR, tmp_path / "docs")
     assert generate(tmp_path).returncode == 0
@@ -54,6 +62,12 @@ def test_generate_pages_hold_each_setting_and_command_under_one_title(checkout: 
         assert f"\n### `{name} serve`\n" in commands
     assert "\n## Feed\n\n| `CONSENTRY_FEED_PORT` |" in settings
     assert "\n## Sidecar\n\n| `CONSENTRY_SIDECAR_SOCKET` |" in settings
+
+
+def test_generate_pages_list_each_programs_metrics(checkout: Path) -> None:
+    page = (checkout / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert page.count("| `calls_total` | counter | `reason`, `method` | Calls. |\n") == 2
+    assert ("## Feed" in page, "## Sidecar" in page, "## Witness" in page) == (True, True, False)
 
 
 def test_generate_pages_check_shows_a_change_and_only_a_change_and_writes_nothing(checkout: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.format import JournalMode
+from journal.format import JournalMode, format_segment_name
 from journal.reader import FrameAt, read_frames
 from sidecar.journal.backlog import count_decisions
 from sidecar.journal.position import POSITION_FILE_NAME, Position, save_positions
@@ -20,6 +20,24 @@ def test_backlog_without_a_shipper_is_everything_recorded(tmp_path: Path) -> Non
     journal.append_now(make_record(1, items=20), 20)
     journal.append_now(make_record(2), 1)
     assert journal.backlog_records == 21
+    journal.close()
+
+
+def test_backlog_bytes_are_those_beyond_the_shippers_positions(tmp_path: Path) -> None:
+    first = write_and_close(tmp_path, 8, segment_max_bytes=1_300)
+    journal = open_journal(tmp_path)
+    journal.append_now(make_record(1), 1)
+    sizes = {path.name: path.stat().st_size for path in segment_paths(tmp_path)}
+    assert journal.backlog_bytes == sum(sizes.values())
+    frames = [frame for path in segment_paths(tmp_path) if path.name.startswith(first.hex()) for frame in read_of(path)]
+    at = frames[-2]
+    assert at.segment > 0
+    position = Position(at.segment, at.end, at.frame + 1, at.chain_hash, 7)
+    save_positions(tmp_path / POSITION_FILE_NAME, {first: position})
+    rest = sum(
+        size for name, size in sizes.items() if name > format_segment_name(first, at.segment) or first.hex() not in name
+    )
+    assert journal.backlog_bytes == rest + sizes[format_segment_name(first, at.segment)] - at.end
     journal.close()
 
 

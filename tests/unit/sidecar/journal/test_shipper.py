@@ -19,6 +19,7 @@ from sidecar.journal import export_thread
 from sidecar.journal.position import POSITION_FILE_NAME, load_positions
 from sidecar.journal.segment import SegmentFile
 from sidecar.journal.shipper import MAX_EVENTS, MAX_LONE_REFUSALS, MAX_SPANS, Shipper
+from sidecar.journal.shipper_status import STATUS_FILE_NAME, load_status
 from sidecar.journal.writer import FileJournal
 from sidecar.telemetry.apply_spans import project_applied
 from sidecar.telemetry.spans import project
@@ -116,6 +117,22 @@ def test_drain_ships_everything_and_keeps_the_position(ship: Ship) -> None:
     assert ship.shipped() == 10
     shipper.close()
     assert exporter.is_shut_down
+
+
+def test_shipper_leaves_its_counts_for_the_sidecar(ship: Ship) -> None:
+    ship.write(*((number, 1) for number in range(10)))
+
+    def refuse_twice(attempt: int, _: Sequence[ReadableSpan]) -> bool:
+        ship.clock.advance(1_000)
+        return attempt > 2
+
+    shipper = ship.shipper(ScriptedExporter(refuse_twice))
+    assert shipper.drain(10)
+    shipper.close()
+    status = load_status(ship.directory / STATUS_FILE_NAME)
+    assert status is not None
+    assert (status.retries, status.failing_since_ms) == (2, 0)
+    assert 0 < status.spans <= 10
 
 
 def test_shipper_started_again_ships_only_what_is_new(ship: Ship) -> None:

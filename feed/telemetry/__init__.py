@@ -1,0 +1,1 @@
+"""What the feed says of itself while it works."""
