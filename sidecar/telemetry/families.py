@@ -6,13 +6,13 @@ from hosting.metrics.process import FAMILIES as COMMON_FAMILIES
 DECISIONS = Family(
     "consentry_decisions_total",
     Kind.COUNTER,
-    "Decisions recorded; purpose is the one asked about, (several), or (unknown) where the policy does not have it.",
+    "Decisions answered; purpose is the one asked about, (several), or (unknown) where the policy does not have it.",
     ("effect", "reason", "purpose"),
 )
 CHECK_DURATION = Family(
     "consentry_check_duration_seconds",
     Kind.HISTOGRAM,
-    "From a decoded call to its answer, the record included; exemplars lead to its span. Refused calls are not in it.",
+    "From a call's arrival in its handler to its answer, the record included; exemplars lead to its span. Refused calls are not in it.",
     ("method",),
 )
 REFUSED_CALLS = Family(

@@ -1,4 +1,4 @@
-"""What the sidecar counts while it works. What can be asked for is not counted here but read (`sidecar.telemetry.readings`)."""
+"""What the sidecar counts while it works. What can be asked for is not counted here but read (`sidecar.readings`)."""
 
 from collections.abc import Collection, Sequence
 from time import perf_counter
