@@ -270,9 +270,7 @@ async def _open_log(
         trails,
         log,
         store,
-        desk,
-        progress,
-        watch=watch,
+        audit_service.Fleet(desk, progress, watch),
         disclosure=Disclosure(
             log, Tokeniser((keys.subject_key,)), place.subject_keys, partial(audit_day_key, keys.audit_master)
         ),

@@ -45,6 +45,21 @@ class AuditIdentity:
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What is known of the sidecars.
+
+    Attributes:
+        desk: Which are enrolled.
+        progress: How far each says it is.
+        watch: How long ago each has shown its journal.
+    """
+
+    desk: EnrolmentDesk
+    progress: ProgressBook
+    watch: JournalWatch
+
+
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     """Implements `consentry.feed.v1.AuditService`; `feed.grpc_api.roles` says who may call what, `access_recorder` has it logged.
 
@@ -52,9 +67,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         trails: Makes trails.
         log: The log.
         store: Where receipts are found.
-        desk: Which sidecars are enrolled.
-        progress: How far each says it is.
-        watch: How long ago each has shown its journal.
+        fleet: What is known of the sidecars.
         disclosure: Leads from people to pseudonyms.
         clock: The time.
         identity: Whose log it is.
@@ -65,10 +78,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         trails: TrailMaker,
         log: Log,
         store: LogStore,
-        desk: EnrolmentDesk,
-        progress: ProgressBook,
+        fleet: Fleet,
         *,
-        watch: JournalWatch,
         disclosure: Disclosure,
         clock: Clock,
         identity: AuditIdentity,
@@ -76,9 +87,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._trails = trails
         self._log = log
         self._store = store
-        self._desk = desk
-        self._progress = progress
-        self._watch = watch
+        self._fleet = fleet
         self._disclosure = disclosure
         self._clock = clock
         self._identity = identity
@@ -136,10 +145,10 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetFleetStatusRequest, context: _Context
     ) -> audit_pb2.GetFleetStatusResponse:
         """Every sidecar that was ever heard of."""
-        known = {progress.sidecar_id: progress for progress in self._progress.progress()}
-        pending = {asked.sidecar_id for asked in self._desk.pending}
+        known = {progress.sidecar_id: progress for progress in self._fleet.progress.progress()}
+        pending = {asked.sidecar_id for asked in self._fleet.desk.pending}
         enrolled = {sidecar.sidecar_id: sidecar for sidecar in self._log.head.tenant.sidecars}
-        named = {change.sidecar_id for change in self._desk.changes}
+        named = {change.sidecar_id for change in self._fleet.desk.changes}
         members = [
             await self._describe(known.get(name) or SidecarProgress(name), enrolled.get(name), name in pending)
             for name in sorted({*known, *pending, *enrolled, *named})
@@ -155,7 +164,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     async def _describe(
         self, progress: SidecarProgress, enrolled: EnrolledSidecar | None, is_pending: bool
     ) -> audit_pb2.FleetMember:
-        name, change = progress.sidecar_id, self._desk.find_change(progress.sidecar_id)
+        name, change = progress.sidecar_id, self._fleet.desk.find_change(progress.sidecar_id)
         state, seq, receipt_size = audit_pb2.ENROLMENT_STATE_NOT_ENROLLED, 0, 0
         if enrolled is not None:
             newest = await self._store.find_receipt(name, 0, enrolled.enrolled_seq, newest=True)
@@ -174,8 +183,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             acknowledged_size=progress.acknowledged_size,
             age_ms=max(0, self._clock.now_ms() - progress.acknowledged_at_ms) if has_spoken else None,
             receipt_size=receipt_size,
-            journal_head_age_ms=self._watch.head_age_ms(name),
-            journal_silent=self._watch.is_silent(name),
+            journal_head_age_ms=self._fleet.watch.head_age_ms(name),
+            journal_silent=self._fleet.watch.is_silent(name),
             version=progress.version,
             last_error_reason=progress.last_nack_reason,
         )
