@@ -77,6 +77,11 @@ class JournalWatch:
         last = self._last_head.get(sidecar_id)
         return None if last is None else max(0, self._clock.boot_ms() - last)
 
+    def head_ages_seconds(self) -> dict[str, float]:
+        """The same of every sidecar that has one, by name, in seconds."""
+        now_ms = self._clock.boot_ms()
+        return {sidecar_id: max(0, now_ms - last) / 1000 for sidecar_id, last in self._last_head.items()}
+
     def is_silent(self, sidecar_id: str) -> bool:
         """Whether an alert about this sidecar is not over."""
         return sidecar_id in self._silent

@@ -293,6 +293,7 @@ async def _open_log(
         witnessing=witnessing,
         losses=losses,
         clock=clock,
+        head_ages=watch.head_ages_seconds,
         max_checkpoint_age_seconds=max(MAX_CHECKPOINT_AGE_SECONDS, 5 * settings.event_log.resign_seconds),
     )
     return _Parts(log, observed, sources, ReceiptIssuer(log, store, proofs), backup, audit, subjects, admin_log)
