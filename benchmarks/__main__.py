@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catch_up, offline_verification, propagation, unary_check, verification
+from benchmarks import catch_up, journal_verification, offline_verification, propagation, unary_check, verification
 from benchmarks.installation import Running, running_installation
 from benchmarks.machine import LOAD_CORES, describe_machine, pin
 
@@ -24,6 +24,7 @@ OWN_QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "verification": verification.measure,
     "catch_up": catch_up.measure,
     "offline_verification": offline_verification.measure,
+    "journal_verification": journal_verification.measure,
 }
 #: What is measured without a name: the million entries of the other one are built for minutes.
 SHORT_SET = ("propagation", "unary_check", "verification", "catch_up")
@@ -98,6 +99,12 @@ def _add_log_rows(table: Table, measured: dict[str, dict[str, Any]]) -> None:
             f"verify-log of {verified['entries']:,} entries",
             f"{verified['seconds']:.1f} s; {verified['processor_seconds']:.1f} s of processor time",
             f"≤ {offline_verification.BUDGET_SECONDS:.0f} s",
+        )
+    for shape, audited in measured.get("journal_verification", {}).items():
+        table.add_row(
+            f"consentry-auditor verify of {audited['records']:,} records, {shape} in a frame",
+            f"{audited['seconds']:.1f} s; {audited['processor_seconds']:.1f} s of processor time; {audited['mebibytes']:.0f} MiB",
+            f"≤ {journal_verification.BUDGET_SECONDS:.0f} s, {journal_verification.BUDGET_MEBIBYTES:.0f} MiB",
         )
 
 

@@ -9,6 +9,7 @@ from auditor.cli.evidence import evidence, verify_evidence
 from auditor.cli.fetch import fetch
 from auditor.cli.keys import init, keys_app, show_config
 from auditor.cli.session import EXIT_NOT_CHECKED
+from auditor.cli.trail import trail
 from auditor.cli.verify import verify
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(keys_app, name="keys")
 app.command("show-config")(show_config)
 app.command()(fetch)
 app.command()(verify)
+app.command()(trail)
 app.command()(evidence)
 app.command("verify-evidence")(verify_evidence)
 

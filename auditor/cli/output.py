@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _COLOURS: Final = {Severity.FINDING: "bold red", Severity.NOTE: "yellow"}
 _FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
-_NARROWEST: Final = 100
+_WIDEST: Final = 1_000
+_FILE_WIDTH: Final = 160
+_MOST_BLOCKS: Final = 12
 
 
 class OutputFormat(StrEnum):
@@ -39,11 +41,13 @@ class Table:
         title: For people, and the name in JSON (lower case, `_` for spaces).
         columns: Headings, as programs read them: `at_ms`, `sidecar_id`. A column ending in `_ms` is a time, shown as one to people.
         rows: As many values each.
+        brief: Columns that people see where there are many rows; all by default. Programs get every one.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
+    brief: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +142,66 @@ def neutralise_cell(value: object) -> str:
 
 def _print_for_people(report: Report) -> None:
     from rich.markup import escape
-    from rich.table import Table as RichTable
 
     console = _console(sys.stdout)
     console.print(f"[bold]{escape(report.title)}[/bold]")
-    figures = RichTable.grid(padding=(0, 2))
-    for name, value in report.figures.items():
-        figures.add_row(escape(_label(name)), escape(_show(name, value)))
-    console.print(figures)
-    tables = list(report.tables)
-    if report.findings is not None and report.findings.listed:
-        tables.append(_findings_table(report))
-    for table in tables:
-        shown = RichTable(*(escape(_label(column)) for column in table.columns), title=escape(table.title))
-        for row in table.rows:
-            cells = [escape(_show(column, value)) for column, value in zip(table.columns, row, strict=True)]
-            shown.add_row(*cells, style=_COLOURS.get(row[0]) if isinstance(row[0], Severity) else None)
-        console.print(shown)
+    _print_block(console, report.figures)
+    for table in report.tables:
+        _print_table(console, table)
     for sentence in report.text:
         console.print(escape(sentence))
     if report.findings is not None:
+        _print_findings(console, report.findings)
         console.print(_verdict(report.findings))
+
+
+def _print_table(console: "Console", table: Table) -> None:
+    """A table where it fits; a few rows that do not fit stand one below the other; nothing is cut off."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    if table.brief and len(table.rows) > _MOST_BLOCKS:
+        places = [table.columns.index(column) for column in table.brief]
+        table = Table(table.title, table.brief, [[row[place] for place in places] for row in table.rows])
+    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    for column in table.columns:
+        shown.add_column(escape(_label(column)), overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(escape(_show(column, value)) for column, value in zip(table.columns, row, strict=True)))
+    is_too_wide = (
+        console.measure(shown).minimum > console.width
+        or shown.__rich_measure__(console, console.options.update(width=_WIDEST)).maximum > console.width
+    )
+    if not is_too_wide or len(table.rows) > _MOST_BLOCKS:
+        console.print(shown)
+        return
+    for row in table.rows:
+        console.print(f"[bold]{escape(table.title)}[/bold]")
+        _print_block(console, dict(zip(table.columns, row, strict=True)))
+
+
+def _print_block(console: "Console", values: Mapping[str, object]) -> None:
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    block = RichTable.grid(padding=(0, 2))
+    block.add_column()
+    block.add_column(overflow="fold")
+    for name, value in values.items():
+        block.add_row(escape(_label(name)), escape(_show(name, value)))
+    console.print(block)
+
+
+def _print_findings(console: "Console", findings: Findings) -> None:
+    """A line or two for each: their places are long names, which no column holds."""
+    from rich.markup import escape
+
+    for finding in findings.listed:
+        colour = _COLOURS[finding.severity]
+        about = f" {finding.sidecar_id}" if finding.sidecar_id else ""
+        console.print(f"[{colour}]{finding.severity} {escape(finding.reason)}[/{colour}]{escape(about)}")
+        place = f"{finding.place}: " if finding.place and finding.place not in finding.text else ""
+        console.print(f"  {escape(place + finding.text)}")
 
 
 def _verdict(findings: Findings) -> str:
@@ -219,5 +262,5 @@ def _console(file: Any) -> "Console":
 
     console = Console(file=file, highlight=False)
     if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=max(_NARROWEST, console.width), soft_wrap=True)
+        console = Console(file=file, highlight=False, width=_FILE_WIDTH, soft_wrap=True)
     return console

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from auditor.errors import FolderUnusable
 from auditor.findings import Finding, Findings, Severity
 from auditor.journals import SidecarJournal
-from auditor.verify.head_index import HeadIndex, LoggedHead
+from auditor.verify.head_index import HeadIndex, LoggedHead, disposed_until
 from auditor.verify.reasons import Reason
 from auditor.verify.record_check import RecordCheck
 from consent.eventlog.errors import InvalidJournalHead
-from consent.eventlog.journal_head import NO_ID, HeadKind, JournalDisposal, JournalHead, hash_head, parse_head
+from consent.eventlog.journal_head import NO_ID, HeadKind, JournalHead, hash_head, parse_head
 from journal.errors import CorruptSegment
 from journal.format import CHAIN_START, FrameKind, format_segment_name
 from journal.reader import HEADER_FRAME, UNOPENED, FrameAt, SegmentReader
@@ -72,15 +72,6 @@ def verify_chain(
     except OSError as error:
         raise FolderUnusable(f"{error.filename or journal.directory}: {error.strerror}") from None
     return walk.report
-
-
-def disposed_until(disposals: list[JournalDisposal]) -> int:
-    """The first segment that the disposals of a chain leave."""
-    end = 0
-    for disposal in disposals:
-        if disposal.first_segment <= end:
-            end = max(end, disposal.last_segment + 1)
-    return end
 
 
 class _ChainWalk:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from auditor.findings import Finding, Severity
 from auditor.verify.head_index import HeadIndex, LoggedHead
 from auditor.verify.reasons import Reason
 from consent.eventlog.journal_head import NO_HEAD, HeadKind, JournalHead, hash_head
 
-_ENDS = frozenset({HeadKind.FINAL, HeadKind.RECOVERY})
+ENDS: Final = frozenset({HeadKind.FINAL, HeadKind.RECOVERY})
+"""Kinds of heads behind which a chain has no more."""
 
 
 class End(NamedTuple):
@@ -71,7 +72,7 @@ class HeadCourse:
             return
         if _counts(head) < _counts(before.head) or head.decisions < before.head.decisions:
             yield self._find(Reason.HEAD_GOES_BACK, logged, "it says less than the head before it")
-        if before.head.kind in _ENDS:
+        if before.head.kind in ENDS:
             yield self._find(Reason.HEADS_AFTER_END, logged, "it comes after the head that ended the chain")
         elif head.number == expected and head.at_ms - before.head.at_ms > self.silent_ms:
             seconds = (head.at_ms - before.head.at_ms) // 1000
@@ -96,7 +97,7 @@ class HeadCourse:
             yield self._note(Reason.HEAD_GAP, logged, f"{text}; this one covers the records before it too")
 
     def _end(self) -> Iterator[Finding]:
-        if self.last is None or self.last.head.kind in _ENDS:
+        if self.last is None or self.last.head.kind in ENDS:
             return
         silent_ms = self.end.time_ms - max(self.last.received_at_ms, self.last.head.at_ms)
         if silent_ms <= self.silent_ms:

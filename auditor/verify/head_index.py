@@ -115,6 +115,15 @@ class HeadIndex:
             yield WrittenHead(place, parse_head(written), None if logged is None else parse_head(logged))
 
 
+def disposed_until(disposals: list[JournalDisposal]) -> int:
+    """The first segment that the disposals of a chain leave."""
+    end = 0
+    for disposal in disposals:
+        if disposal.first_segment <= end:
+            end = max(end, disposal.last_segment + 1)
+    return end
+
+
 def _key(head: JournalHead) -> tuple[str, bytes, bytes]:
     return head.sidecar_id, head.chain_id, _number(head.number)
 

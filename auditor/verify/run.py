@@ -11,14 +11,15 @@ from auditor.journals import SidecarJournal
 from auditor.log_copy import FILE_NAME
 from auditor.log_tree import LogTree
 from auditor.progress import Progress, no_progress
-from auditor.verify.chain_check import ChainReport, disposed_until, verify_chain
-from auditor.verify.head_course import End, HeadCourse
-from auditor.verify.head_index import HeadIndex
+from auditor.verify.chain_check import ChainReport, verify_chain
+from auditor.verify.head_course import ENDS, End, HeadCourse
+from auditor.verify.head_index import HeadIndex, disposed_until
 from auditor.verify.log_check import LogFacts, verify_log
 from auditor.verify.reasons import Reason
 from auditor.verify.record_check import RecordCheck
 from consent.eventlog.errors import EventLogError
 from consent.eventlog.journal_head import verify_head
+from consent.tenant_state import EnrolledSidecar
 from journal.format import SUFFIX, parse_segment_name
 
 SILENT_SECONDS: Final = 300
@@ -114,13 +115,16 @@ class _Run:
     def verify_heads(self) -> None:
         end = self._end()
         missing: set[str] = set()
-        heard = set()
+        last_ms: dict[str, int] = {}
         for sidecar_id, chain_id in self._index.chains():
-            heard.add(sidecar_id)
             walked = self._walked.get((sidecar_id, chain_id))
             is_opened = walked is not None and walked.is_opened
             course = HeadCourse(sidecar_id, chain_id, self._index, self._silent_ms, is_opened, end)
             self.report.findings.add(*course.findings())
+            if course.last is not None:
+                # One that was not ended, the course itself judges.
+                last = course.last.received_at_ms if course.last.head.kind in ENDS else end.time_ms
+                last_ms[sidecar_id] = max(last, last_ms.get(sidecar_id, 0))
             if walked is not None:
                 continue
             if sidecar_id not in self.report.sidecars:
@@ -130,11 +134,8 @@ class _Run:
         for sidecar_id in sorted(missing):
             text = "the log has heads of its journal, and the folder has no journal of it"
             self._find(Reason.JOURNAL_MISSING, text, sidecar_id)
-        for name, _, seq, enrolled_at_ms in self.report.log.enrolments:
-            if name in end.enrolled and name not in heard and end.time_ms - enrolled_at_ms > self._silent_ms:
-                heard.add(name)
-                text = f"enrolled by entry {seq}, and the log has no head of its journal"
-                self._find(Reason.NO_HEADS, text, name, f"seq {seq}")
+        for sidecar in self.report.log.tenant.sidecars:
+            self._report_silent(sidecar, last_ms.get(sidecar.sidecar_id), end)
 
     def verify_written_heads(self) -> None:
         for place, head, logged in self._index.written_unlike_logged():
@@ -186,6 +187,21 @@ class _Run:
         else:
             text = f"chain {chain_id.hex()}: the log has heads of it, and the folder has no segment of it"
             self._find(Reason.CHAIN_MISSING, text, sidecar_id)
+
+    def _report_silent(self, sidecar: EnrolledSidecar, last_ms: int | None, end: End) -> None:
+        """A sidecar that is enrolled, and whose chains, if it has any, were all ended in order."""
+        place = f"seq {sidecar.enrolled_seq}"
+        if last_ms is None:
+            _, _, _, since_ms = next(
+                each for each in reversed(self.report.log.enrolments) if each[0] == sidecar.sidecar_id
+            )
+            if end.time_ms - since_ms > self._silent_ms:
+                text = f"enrolled by entry {sidecar.enrolled_seq}, and the log has no head of its journal"
+                self._find(Reason.NO_HEADS, text, sidecar.sidecar_id, place)
+        elif end.time_ms - last_ms > self._silent_ms:
+            seconds = (end.time_ms - last_ms) // 1000
+            text = f"enrolled, and not running since it ended its last chain {seconds} s before the newest checkpoint"
+            self.report.findings.add(Finding(Reason.HEADS_STOPPED, text, Severity.NOTE, sidecar.sidecar_id, place))
 
     def _end(self) -> End:
         facts = self.report.log

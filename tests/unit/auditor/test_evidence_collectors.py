@@ -488,7 +488,7 @@ def test_folder_with_a_bit_of_everything_is_clean_and_fills_its_sections(tmp_pat
 
     scope = scope_of(folder, generated_at_ms=START_MS + 9 * DAY_MS, checks={"verify": check})
     report = collect_evidence(folder, scope, no_progress).report
-    assert reasons(report) == ["TORN_TAIL", "CRASHED"]
+    assert {"TORN_TAIL", "CRASHED"} <= set(reasons(report))
     assert report.is_clean
     empty = {section.spec.slug for section in report if not section.sources}
     # These have no source but supplied files.

@@ -161,6 +161,16 @@ def test_heads_that_stop_are_found_unless_the_sidecar_is_gone(installation: Inst
     assert found_in(installation) == []
 
 
+def test_sidecar_that_ended_its_journal_and_did_not_come_back_is_a_note(installation: Installation) -> None:
+    installation.head(installation.other, HeadKind.FINAL)
+    installation.log.now_ms += 10 * MINUTE_MS
+    report = verify_folder(installation.write())
+    stopped = {
+        (found.sidecar_id, found.severity) for found in report.findings.listed if found.reason == "HEADS_STOPPED"
+    }
+    assert stopped == {("pod-1", Severity.FINDING), ("pod-2", Severity.NOTE)}
+
+
 def test_sidecar_that_never_made_a_head_is_found(installation: Installation) -> None:
     enrol(installation.log, "pod-3")
     installation.log.now_ms += 4 * MINUTE_MS

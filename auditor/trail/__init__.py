@@ -1,0 +1,1 @@
+"""Trails: how an answer came about, and how an entry of the log came to be in force."""
