@@ -115,7 +115,9 @@ def evidence(  # noqa: PLR0913, PLR0917 - an option each
         )
         exported = export_evidence(opened, scope, keys.signing, out, progress)
     findings = Findings()
-    findings.add(*exported.report.findings())
+    is_for_people = output_format is OutputFormat.PEOPLE
+    # On a terminal notes would push what matters out of sight; they stand in the report.
+    findings.add(*(found for found in exported.report.findings() if not is_for_people or found.severity != "note"))
     print_report(_describe(exported, out, findings, output_format), output_format)
     end(findings)
 

@@ -15,7 +15,7 @@ from auditor.evidence.collectors.privacy import PrivacyCollector
 from auditor.evidence.collectors.records import RecordsCollector
 from auditor.evidence.collectors.settings import SettingsCollector
 from auditor.evidence.events import Collector
-from auditor.evidence.integrity import add_journal_integrity, add_log_integrity, run_checks
+from auditor.evidence.integrity import add_journal_integrity, add_log_integrity, known_until_ms, run_checks
 from auditor.evidence.model import Report
 from auditor.evidence.reading import LogRead, prove_entries, read_journals, read_log
 from auditor.evidence.samples import CHECKPOINT, HEAD_SAMPLES, LOG_SAMPLES, format_head_samples, format_log_samples
@@ -50,18 +50,19 @@ def collect_evidence(folder: AuditFolder, scope: Scope, progress: Progress) -> C
         AuditorError: The audit folder, or something given, cannot be read.
     """
     report = Report(scope.finder)
+    checkpoint_note = folder.log.checkpoint_note()
     # 1. One pass over everything.
     heads, records = HeadsCollector(scope), RecordsCollector(scope)
+    enforcement = EnforcementCollector(scope, known_until_ms(scope, checkpoint_note))
     collectors: list[Collector] = [
-        DutiesCollector(scope), SettingsCollector(scope), AccessCollector(scope), EnforcementCollector(scope),
-        InterruptionsCollector(scope), heads, DeletionCollector(scope), KeyCollector(scope), PrivacyCollector(scope), records,
+        DutiesCollector(scope), SettingsCollector(scope), AccessCollector(scope), enforcement, InterruptionsCollector(scope),
+        heads, DeletionCollector(scope), KeyCollector(scope), PrivacyCollector(scope), records,
     ]  # fmt: skip
     log = read_log(folder, scope.period, collectors, progress)
     journals = read_journals(folder, scope.period, collectors, progress)
     for collector in collectors:
         collector.write(report)
     # 2. What is known about the whole.
-    checkpoint_note = folder.log.checkpoint_note()
     add_log_integrity(report, scope, log, checkpoint_note)
     add_journal_integrity(report, journals)
     run_checks(report, scope, folder)

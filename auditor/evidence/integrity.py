@@ -18,6 +18,14 @@ _INDISPENSABLE: Final = "verify"
 _MAX_FINDINGS: Final = 200
 
 
+def known_until_ms(scope: Scope, checkpoint_note: bytes) -> int:
+    """Up to when the copy of the log can say that something has *not* happened, Unix ms: its checkpoint's time, or the export's."""
+    try:
+        return min(verify_checkpoint(checkpoint_note, scope.trust, None).time_ms, scope.generated_at_ms)
+    except EventLogError:
+        return scope.generated_at_ms
+
+
 def add_log_integrity(report: Report, scope: Scope, log: LogRead, checkpoint_note: bytes) -> None:
     """Compare the root of all entries with the one that log and cosigners have signed."""
     section = report[RECORDS]

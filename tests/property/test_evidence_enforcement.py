@@ -87,7 +87,7 @@ def collect(made: EvidenceLog) -> Report:
         exporter="auditor",
         finder=IdentifierFinder(),
     )
-    collector, report, now_ms = EnforcementCollector(scope), Report(scope.finder), 0
+    collector, report, now_ms = EnforcementCollector(scope, scope.generated_at_ms), Report(scope.finder), 0
     for logged in made.log.logged:
         event: Event = logged.event
         now_ms = max(now_ms, feed_time_of(event) or 0)

@@ -87,10 +87,12 @@ class EnforcementCollector(Collector):
 
     Args:
         scope: The export.
+        known_until_ms: Up to when the copy of the log can say that an opt-out is not in force, Unix ms.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, known_until_ms: int) -> None:
         self._scope = scope
+        self._known_until_ms = known_until_ms
         self._fleet: dict[str, _Sidecar] = {}
         self._waiting = _Waiting()
         self._request: tuple[bytes, int] = (b"", 0)
@@ -247,7 +249,7 @@ class EnforcementCollector(Collector):
         section.add_chart("slowest-by-day", "Slowest opt-out of each day of arrival", "seconds", bars, is_series=True)
 
     def _write_pending(self, section: Section, pending: list[int]) -> None:
-        waiting, now_ms = self._waiting, self._scope.generated_at_ms
+        waiting, now_ms = self._waiting, self._known_until_ms
         overdue = [at for at in pending if now_ms >= add_business_days(waiting.received[at], self._scope.deadline_days)]
         rows: list[tuple[Cell, ...]] = [
             (waiting.seqs[at], format_time(waiting.received[at]), self._lacking_names(waiting.first_place + at))
