@@ -278,7 +278,8 @@ class Journal(Protocol):
         ...
 
 
-class LoggedPlace(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LoggedPlace:
     """The last head of a chain that the log holds.
 
     Attributes:
