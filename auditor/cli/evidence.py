@@ -23,12 +23,11 @@ from auditor.cli.session import (
     load_keys,
     open_audit,
 )
-from auditor.findings import Finding, Findings
+from auditor.findings import Findings
 
 if TYPE_CHECKING:
     from auditor.evidence.export import Exported
     from auditor.evidence.scope import Check
-    from auditor.folder import AuditFolder
     from auditor.progress import Progress
     from consent.eventlog.keys import VerifierKey
 
@@ -73,8 +72,11 @@ def evidence(  # noqa: PLR0913, PLR0917 - an option each
         Path | None,
         typer.Option("--known-identifiers", metavar="FILE", help="Identifiers to search for, one a line; never shown."),
     ] = None,
-    skip_verify: Annotated[
-        bool, typer.Option("--skip-verify", help="Leave `verify` out; the report then names it as open.")
+    skip_checks: Annotated[
+        bool,
+        typer.Option(
+            "--skip-checks", help="Leave `verify`, `replay` and `reconcile` out; the report names them as open."
+        ),
     ] = False,
     fetch_first: FetchOption = False,
     as_json: JsonOption = False,
@@ -111,7 +113,7 @@ def evidence(  # noqa: PLR0913, PLR0917 - an option each
             deadline_days=deadline_days,
             supplied=supplied,
             certificates=certificates,
-            checks={} if skip_verify else {"verify": _verification(load(config).silent_seconds, progress)},
+            checks={} if skip_checks else _checks(load(config).silent_seconds, progress),
         )
         exported = export_evidence(opened, scope, keys.signing, out, progress)
     findings = Findings()
@@ -152,13 +154,19 @@ def verify_evidence(
     end(findings)
 
 
-def _verification(silent_seconds: float, progress: "Progress") -> "Check":
-    def verify(opened: "AuditFolder") -> tuple[Finding, ...]:
-        from auditor.verify import verify_folder
+def _checks(silent_seconds: float, progress: "Progress") -> "dict[str, Check]":
+    """What is run over the same folder, by name."""
+    from auditor.reconcile.run import reconcile
+    from auditor.replay.run import replay
+    from auditor.verify import verify_folder
 
-        return verify_folder(opened, silent_seconds=silent_seconds, progress=progress).findings.listed
-
-    return verify
+    return {
+        "verify": lambda opened: (
+            verify_folder(opened, silent_seconds=silent_seconds, progress=progress).findings.listed
+        ),
+        "replay": lambda opened: replay(opened, progress=progress).findings.listed,
+        "reconcile": lambda opened: reconcile(opened, progress=progress).findings.listed,
+    }
 
 
 def _describe(exported: "Exported", out: Path, findings: Findings, output_format: OutputFormat) -> Report:

@@ -109,10 +109,11 @@ def test_evidence_holds_what_verify_found_and_says_open_where_it_was_left_out(
     log_heads(made.log, [replace(journal.head(at_ms=START_MS), decisions=5)], START_MS)
     found = json.loads(make(tmp_path, made, "--json").stdout)
     (tmp_path / "out").rename(tmp_path / "with-verify")
-    without = json.loads(make(tmp_path, made, "--json", "--skip-verify").stdout)
+    without = json.loads(make(tmp_path, made, "--json", "--skip-checks").stdout)
     assert found["finding_count"] > 0
     review = json.loads((tmp_path / "with-verify/data/5.35_5.36.json").read_text())
-    assert [row[:2] for row in review["tables"]["checks"]["rows"]] == [["verify", "done"]]
+    done = [["verify", "done"], ["replay", "not done"], ["reconcile", "done"]]
+    assert [row[:2] for row in review["tables"]["checks"]["rows"]] == done
     assert {finding["reason"] for finding in without["findings"]} >= {"HEAD_NOT_AUTHENTIC", "NO_HEADS"}
 
 
