@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -110,7 +111,7 @@ class HeadOutbox:
 
 def format_logged(places: Mapping[bytes, LoggedPlace]) -> bytes:
     """The content of the file, from places by chain id."""
-    chains = {chain_id.hex(): place._asdict() for chain_id, place in places.items()}
+    chains = {chain_id.hex(): asdict(place) for chain_id, place in places.items()}
     return json.dumps({"version": _VERSION, "chains": chains}, indent=1).encode("ascii") + b"\n"
 
 
