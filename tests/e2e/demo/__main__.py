@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from tests.e2e.demo import choices, evidence, outage
+from tests.e2e.demo import auditing, choices, evidence, outage
 from tests.e2e.demo.report import Line, Report
 from tests.e2e.demo.stage import Stage, Step
 from tests.e2e.deployment import short_folder
@@ -27,6 +27,8 @@ STEPS: tuple[tuple[str, Callable[[Stage], Step]], ...] = (
     ("The sidecar is killed and started without the feed: same answers", outage.restart_the_sidecar),
     ("The feed is back: caught up", outage.bring_the_feed_back),
     ("The trace of a decision, as received", evidence.show_trace),
+    ("The way of the opt-out, in one trace", evidence.show_way),
+    ("An auditor checks all of it, trusting nobody", auditing.audit),
     ("A search for every identifier, everywhere", evidence.search_everything),
 )
 

@@ -1,13 +1,14 @@
-"""Steps 14 and 15: the record of what was decided, and a search for what must not be anywhere."""
+"""Steps 14, 15 and 17: the record of what was decided, the way of an opt-out, and a search for what must not be anywhere."""
 
 from typing import Any
 
 from tests.e2e.demo.stage import Stage, Step, expect, find_suppression_file
 from tests.e2e.processes import wait_until
 from tests.e2e.search import IdentifierSearch
-from tests.e2e.spans import read_check_spans
+from tests.e2e.spans import read_check_spans, read_spans
 
 _SHIPPING_SECONDS = 15.0
+_WAY = ("consent.request", "consent.log.append", "consent.apply")
 
 
 def show_trace(stage: Stage) -> Step:
@@ -30,8 +31,7 @@ def show_trace(stage: Stage) -> Step:
     table = {"name": span["name"], "kind": span["kind"]} | {
         name: span[name] for name in ("trace_id", "parent_span_id", "span_id")
     }
-    duration_us = (span["end_ns"] - span["start_ns"]) // 1000
-    table |= {"duration": f"{duration_us} µs", "service": span["resource"].get("service.instance.id", "")}
+    table |= {"duration": f"{_duration_us(span)} µs", "service": span["resource"].get("service.instance.id", "")}
     return Step(
         [
             f"The receiver has a span of every one of the {len(received):,} decisions, those around both kills too",
@@ -41,8 +41,44 @@ def show_trace(stage: Stage) -> Step:
     )
 
 
-def search_everything(stage: Stage) -> Step:
+def show_way(stage: Stage) -> Step:
     """Step 15."""
+    assert stage.first_opt_out is not None
+    seq, way = stage.first_opt_out.token.seq, dict[str, dict[str, Any]]()
+
+    def has_arrived() -> bool:
+        spans = read_spans(stage.deployment.spans_path)
+        traces = {span["trace_id"] for span in spans if span["attributes"].get("consent.log.seq") == seq}
+        # After a restart an entry may be told of twice; a span sent twice is the same one.
+        way.update({span["name"]: span for span in spans if span["trace_id"] in traces})
+        return way.keys() >= set(_WAY)
+
+    wait_until(has_arrived, "the spans of the opt-out have come", _SHIPPING_SECONDS)
+    request, append, apply = (way[name] for name in _WAY)
+    parents = append["parent_span_id"], apply["parent_span_id"]
+    expect(parents == (request["span_id"], append["span_id"]), "the spans of the opt-out are not one tree")
+    elapsed_ms = (apply["end_ns"] - request["start_ns"]) / 1_000_000
+    where = apply["resource"].get("service.instance.id", "")
+    return Step(
+        [
+            f"Of step 5, one trace: the request, its entry {seq} in the log, and that it came into force at {where}",
+            f"From the request to in force there: {elapsed_ms:.1f} ms",
+        ],
+        {"trace_id": request["trace_id"]}
+        | {
+            name: f"{span['resource'].get('service.name', '')}, {_duration_us(span)} µs"
+            for name, span in zip(_WAY, (request, append, apply), strict=True)
+        },
+    )
+
+
+def _duration_us(span: dict[str, Any]) -> int:
+    duration_us: int = (span["end_ns"] - span["start_ns"]) // 1000
+    return duration_us
+
+
+def search_everything(stage: Stage) -> Step:
+    """Step 17."""
     there = stage.deployment
     codes = {program.name: program.stop() for program in reversed(there.programs)}
     expect(set(codes.values()) == {0}, f"exit codes after SIGTERM: {codes}")
@@ -60,7 +96,7 @@ def search_everything(stage: Stage) -> Step:
             "Everything stopped at SIGTERM with exit code 0",
             (
                 f"{count} identifiers in {finding.patterns:,} spellings searched in {finding.files} files"
-                f" ({finding.size_bytes:,} bytes: log, cache, journal, keys, settings, program logs, spans): no hit"
+                f" ({finding.size_bytes:,} bytes: log, cache, journal, keys, settings, program logs, spans, evidence): no hit"
             ),
         ]
     )

@@ -18,8 +18,11 @@ POLICY_FILE = HERE / "policy.yaml"
 OWN_SUPPRESSION_FILE = HERE / "unsubscribed.csv"
 SHARED_SUPPRESSION_FILE = "data/imports/mailchimp_unsubscribed.csv"
 
-# A new checkpoint every half second, and no long pauses before a new attempt: what takes minutes in production is seen here.
+# A new checkpoint every half second, signed heads as often, and no long pauses before a new attempt: what takes minutes in production
+# is seen here.
 ENVIRON = {
+    "CONSENTRY_FEED_EVENT_LOG__JOURNAL_HEADS_SECONDS": "0.5",
+    "CONSENTRY_SIDECAR_JOURNAL__HEAD_SECONDS": "1",
     "CONSENTRY_FEED_EVENT_LOG__RESIGN_SECONDS": "0.5",
     "CONSENTRY_SIDECAR_FEED__BACKOFF_MOST_MS": "300",
 }

@@ -103,11 +103,17 @@ def with_subclasses(error_class: Any) -> Iterator[Any]:
 
 def commands() -> list[tuple[str, str]]:
     """Every command of ours in the README's terminals: program and arguments."""
-    return [found for block in code_blocks(read_page("README.md"), "console") for found in _COMMAND.findall(block)]
+    blocks = (block.replace("\\\n", "") for block in code_blocks(read_page("README.md"), "console"))
+    return [found for block in blocks for found in _COMMAND.findall(block)]
 
 
 def test_readme_shows_every_program_at_work() -> None:
-    assert {program for program, _ in commands()} == {"consentry", "consentry-feed", "consentry-sidecar"}
+    assert {program for program, _ in commands()} == {
+        "consentry",
+        "consentry-auditor",
+        "consentry-feed",
+        "consentry-sidecar",
+    }
 
 
 @pytest.mark.parametrize(("program", "arguments"), commands(), ids=[" ".join(found)[:60] for found in commands()])
@@ -130,6 +136,10 @@ def load_app(program: str) -> typer.Typer:
         from sidecar.cli import app as sidecar_app
 
         return sidecar_app
+    if program == "consentry-auditor":
+        from auditor.cli import app as auditor_app
+
+        return auditor_app
     from consentry_client.cli import app as client_app
 
     return client_app
