@@ -59,16 +59,16 @@ def show_way(stage: Stage) -> Step:
     expect(parents == (request["span_id"], append["span_id"]), "the spans of the opt-out are not one tree")
     elapsed_ms = (apply["end_ns"] - request["start_ns"]) / 1_000_000
     where = apply["resource"].get("service.instance.id", "")
+    rows = {
+        name: f"{span['resource'].get('service.name', '')}, {_duration_us(span)} µs"
+        for name, span in zip(_WAY, (request, append, apply), strict=True)
+    }
     return Step(
         [
             f"Of step 5, one trace: the request, its entry {seq} in the log, and that it came into force at {where}",
             f"From the request to in force there: {elapsed_ms:.1f} ms",
         ],
-        {"trace_id": request["trace_id"]}
-        | {
-            name: f"{span['resource'].get('service.name', '')}, {_duration_us(span)} µs"
-            for name, span in zip(_WAY, (request, append, apply), strict=True)
-        },
+        {"trace_id": request["trace_id"]} | rows,
     )
 
 
