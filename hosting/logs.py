@@ -15,6 +15,9 @@ from hosting.errors import SettingsError, stable_reason
 LogFormat = Literal["json", "text"]
 JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
+_LEVELS: Final = frozenset(
+    {logging.NOTSET, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL}
+)
 _MAX_CHAINED_EXCEPTIONS: Final = 8
 _LOGGERS_FROM_INFO_ON: Final = (
     # Below INFO it writes the parameters of every statement, subject tokens among them.
@@ -37,7 +40,8 @@ def configure_logging(level: str, stream: TextIO, format: LogFormat = "json") ->
     Raises:
         SettingsError: Unknown level or format.
     """
-    levels = logging.getLevelNamesMapping()
+    # Libraries may have added names of their own.
+    levels = {name: level for name, level in logging.getLevelNamesMapping().items() if level in _LEVELS}
     if level.upper() not in levels:
         raise SettingsError(f"log level: expected one of {', '.join(sorted(levels, key=lambda name: levels[name]))}")
     formatters = {"json": JsonFormatter, "text": TextFormatter}

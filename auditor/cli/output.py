@@ -192,6 +192,10 @@ def _print_block(console: "Console", values: Mapping[str, object]) -> None:
     console.print(block)
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def _print_findings(console: "Console", findings: Findings) -> None:
     """A line or two for each: their places are long names, which no column holds."""
     from rich.markup import escape
@@ -206,10 +210,14 @@ def _print_findings(console: "Console", findings: Findings) -> None:
 
 def _verdict(findings: Findings) -> str:
     found, notes = findings.counts[Severity.FINDING], findings.counts[Severity.NOTE]
-    beside = f", {notes} notes" if notes else ""
+    beside = f", {_count(notes, 'note')}" if notes else ""
     more = found + notes - len(findings.listed)
     beside += f" ({more} of them not listed)" if more else ""
-    return f"[bold red]{found} findings[/bold red]{beside}" if found else f"[bold green]clean[/bold green]{beside}"
+    return (
+        f"[bold red]{_count(found, 'finding')}[/bold red]{beside}"
+        if found
+        else f"[bold green]clean[/bold green]{beside}"
+    )
 
 
 def _findings_table(report: Report) -> Table:

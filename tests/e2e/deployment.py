@@ -147,6 +147,7 @@ class Deployment:
             "journal.ship": False,
             "listeners": [{"address": self.address(sidecar_id), "callers": [{"name": "app", "detail": "full"}]}],
             "admin_address": self.address(f"{sidecar_id}-admin"),
+            "audit.address": self.address(f"{sidecar_id}-audit"),
         }
         change_settings(settings, own | dict(changes or {}))
         return self.sidecar_program(sidecar_id, settings)

@@ -53,7 +53,7 @@ def test_report_for_people_has_no_colour_in_a_file_and_shows_brackets_as_they_ar
     assert "\x1b" not in shown
     assert "not the frame [red] that was written" in shown
     assert "2026-01-01 00:00:00.000" in shown
-    assert "1 findings, 1 notes" in shown
+    assert "1 finding, 1 note" in shown
 
 
 def test_findings_beyond_the_limit_are_counted_and_not_kept() -> None:
