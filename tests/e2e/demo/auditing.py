@@ -50,10 +50,9 @@ def audit(stage: Stage) -> Step:
 def _set_up(stage: Stage, place: Path) -> Path:
     there, today = stage.deployment, _today()
     sources = ["--feed", there.address("feed-audit"), "--sidecar", f"{SIDECAR_ID}={there.address('sidecar-audit')}"]
+    trust = there.site / "trust" / "trust.note"
     made = run_command(
-        "consentry-auditor",
-        *("init", place, "--trust", there.site / "trust" / "trust.note", "--name", "jane", *sources),
-        environ=there.environ,
+        "consentry-auditor", "init", place, "--trust", trust, "--name", "jane", *sources, environ=there.environ
     )
     expect(made.returncode == 0, f"consentry-auditor init: {made.stderr}")
     options = ("--auditor", place / "auditor.key.pub", "--from", today, "--to", today)
