@@ -69,13 +69,12 @@ from hosting.clock import Clock, SystemClock
 from hosting.grpc_errors import ErrorBoundary
 from hosting.listeners import EXCLUSIVE_PORT_OPTIONS, bind_listener
 from hosting.management import Management
-from hosting.metrics.otlp import pushing_metrics
 from hosting.metrics.process import register_process
+from hosting.metrics.pushing import pushing_where_told
 from hosting.processes import disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.telemetry.resource import build_resource
 from hosting.tls import reloading_server_credentials
 
 logger = logging.getLogger(__name__)
@@ -530,8 +529,8 @@ async def serve(settings: FeedSettings) -> None:
         management = Management(settings.management)
         stack.push_async_callback(management.stop)
         await management.start()
-        resource = build_resource(settings.tenant, VERSION, os.environ, SERVICE_NAME)
-        await stack.enter_async_context(pushing_metrics(management.registry, resource, os.environ))
+        pushing = pushing_where_told(management.registry, settings.tenant, VERSION, SERVICE_NAME, os.environ)
+        await stack.enter_async_context(pushing)
         running = await stack.enter_async_context(running_feed(settings, management=management))
         fields = {"tenant": settings.tenant, "log_size": running.log.head.size, "listeners": len(running.addresses)}
         logger.info("listening", extra={"fields": fields})

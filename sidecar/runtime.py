@@ -22,13 +22,12 @@ from hosting.certificates import OwnCertificate, watch_certificates
 from hosting.clock import Clock, SystemClock, read_boot_id
 from hosting.listeners import bind_listener
 from hosting.management import Management
-from hosting.metrics.otlp import pushing_metrics
 from hosting.metrics.process import register_process
+from hosting.metrics.pushing import pushing_where_told
 from hosting.processes import collect_rarely, disable_core_dumps, install_stop_signals
 from hosting.servers import KeptServer
 from hosting.settings.server import TlsFiles
 from hosting.sockets import SocketLease
-from hosting.telemetry.resource import build_resource
 from hosting.tls import reloading_server_credentials
 from hosting.trust_files import load_trust
 from journal.start import StartNote
@@ -489,8 +488,8 @@ async def serve(settings: SidecarSettings, ship_arguments: list[str]) -> None:
         management = Management(settings.management)
         stack.push_async_callback(management.stop)
         await management.start()
-        resource = build_resource(settings.sidecar_id, VERSION, os.environ)
-        await stack.enter_async_context(pushing_metrics(management.registry, resource, os.environ))
+        pushing = pushing_where_told(management.registry, settings.sidecar_id, VERSION, "consentry-sidecar", os.environ)
+        await stack.enter_async_context(pushing)
         running = await _start_patiently(stack, settings, stop, management)
         if running is None:
             return

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-import hosting.management
+import hosting.management_http
 from hosting.addresses import TcpAddress, UnixAddress
 from hosting.errors import SettingsError, SocketInUse
-from hosting.management import MAX_CONNECTIONS, Management
+from hosting.management import Management
+from hosting.management_http import MAX_CONNECTIONS
 from hosting.metrics import Counter, Family, Kind
 from hosting.settings.server import ManagementSettings
 from tests.fakes.certificates import MountedSecret, make_authority
@@ -111,7 +112,7 @@ async def test_probe_is_answered_while_others_hold_every_connection(monkeypatch:
 
 
 async def test_connection_that_sends_slowly_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosting.management, "CONNECTION_SECONDS", 0.05)
+    monkeypatch.setattr(hosting.management_http, "CONNECTION_SECONDS", 0.05)
     async with listening() as management:
         address = tcp(management)
         reader, writer = await asyncio.open_connection(address.host, address.port)
