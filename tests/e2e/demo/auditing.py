@@ -7,9 +7,10 @@ from typing import Any
 
 from tests.e2e.demo.stage import Stage, Step, expect, parse_json
 from tests.e2e.deployment import SIDECAR_ID
-from tests.e2e.processes import run_command
+from tests.e2e.processes import run_command, wait_until
 
 _AUDIT_SECONDS = 60.0
+_RECEIPT_SECONDS = 15.0
 
 
 def audit(stage: Stage) -> Step:
@@ -65,12 +66,16 @@ def _explain(stage: Stage, config: Path) -> str:
     """One answer to one person, as an auditor sees it."""
     assert stage.traced is not None
     assert stage.first_opt_out is not None
-    told = _run(stage, "trail", stage.first_opt_out.token.seq, "-c", config)
-    expect(told["finding_count"] == 0, f"trail found {told['findings']}")
-    expect(bool(told["in_force_everywhere_at_ms"]), "the opt-out is not in force everywhere")
-    return (
-        f"`trail {stage.first_opt_out.token.seq}`: {told['entry_is']}, proven, and in force at every enrolled sidecar"
-    )
+    seq, told = stage.first_opt_out.token.seq, dict[str, Any]()
+
+    def is_in_force() -> bool:
+        # The killed feed has forgotten what it had not logged; the sidecar has not, and says it again.
+        told.update(_run(stage, "trail", seq, "--fetch", "-c", config))
+        expect(told["finding_count"] == 0, f"trail found {told['findings']}")
+        return bool(told["in_force_everywhere_at_ms"])
+
+    wait_until(is_in_force, "the log has the sidecar's word that the opt-out is in force", _RECEIPT_SECONDS)
+    return f"`trail {seq}`: {told['entry_is']}, proven, and in force at every enrolled sidecar"
 
 
 def _run(stage: Stage, *arguments: Any) -> dict[str, Any]:
