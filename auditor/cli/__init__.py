@@ -1,8 +1,5 @@
 """The command `consentry-auditor`."""
 
-import sys
-from typing import Any
-
 import typer
 
 from auditor.cli.evidence import evidence, verify_evidence
@@ -14,6 +11,7 @@ from auditor.cli.replay import replay_decisions
 from auditor.cli.session import EXIT_NOT_CHECKED
 from auditor.cli.trail import trail
 from auditor.cli.verify import verify
+from hosting.command_line import run_command_line
 
 app = typer.Typer(
     name="consentry-auditor",
@@ -42,32 +40,5 @@ app.command("verify-evidence")(verify_evidence)
 
 
 def main() -> None:
-    """Run the command.
-
-    What is typed may be personal data, and the parser's own errors repeat it, so the parameter alone is named.
-    """
-    try:
-        code = app(prog_name="consentry-auditor", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - the process boundary: the text of an error may hold what was typed
-        typer.echo(_describe(error), err=True)
-        code = EXIT_NOT_CHECKED
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _describe(error: Exception) -> str:
-    # The parser's error classes have no public home, so they are told by what they carry.
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return str(error)
-    return f"consentry-auditor: {_name_fault(error)}"
-
-
-def _name_fault(error: Exception) -> str:
-    if isinstance(error, typer.Abort):
-        return "stopped"
-    parameter: Any = getattr(error, "param", None)
-    if parameter is not None:
-        fault = "is missing" if type(error).__name__ == "MissingParameter" else "has a value that it cannot have"
-        return f"{max(parameter.opts, key=len)} {fault}; see --help"
-    if hasattr(error, "format_message"):
-        return "an unknown command or option, or an argument too many; see --help"
-    return f"an error that should not be: {type(error).__name__}"
+    """Run the command."""
+    run_command_line(app, "consentry-auditor", EXIT_NOT_CHECKED)

@@ -1,9 +1,9 @@
 """Decision ids and heads, in a temporary database: what there are millions of is sorted on the disk, and memory stays flat."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
+from auditor.scratch import ScratchDatabase
 from consent.eventlog.journal_head import JournalHead
 
 _LARGEST: Final = 2**63 - 1
@@ -65,21 +65,11 @@ class RecordedRow(NamedTuple):
     is_shipped: bool | None
 
 
-class Ledger:
-    """An own temporary database, gone when it is closed."""
+class Ledger(ScratchDatabase):
+    """What was answered, recorded, exported and claimed, one row each."""
 
     def __init__(self) -> None:
-        # An empty name: SQLite keeps it in memory while it is small, and in a deleted file from then on.
-        self._database = sqlite3.connect("")
-        self._database.executescript(_SCHEMA)
-
-    def __enter__(self) -> Self:
-        """Use it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete it."""
-        self._database.close()
+        super().__init__(_SCHEMA)
 
     def add_logged_head(self, head: JournalHead) -> None:
         """Take a head that the log holds."""

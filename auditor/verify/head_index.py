@@ -1,9 +1,9 @@
 """Every signed head that the log or a journal holds, by chain, in a temporary database: memory stays flat over years of heads."""
 
-import sqlite3
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from auditor.scratch import ScratchDatabase
 from consent.eventlog.journal_head import (
     JournalDisposal,
     JournalHead,
@@ -52,21 +52,11 @@ class WrittenHead(NamedTuple):
     logged: JournalHead | None
 
 
-class HeadIndex:
-    """Collects heads and disposals, then yields them by chain. An own temporary database, gone when it is closed."""
+class HeadIndex(ScratchDatabase):
+    """Collects heads and disposals, then yields them by chain."""
 
     def __init__(self) -> None:
-        # An empty name: SQLite keeps it in memory while it is small, and in a deleted file from then on.
-        self._database = sqlite3.connect("")
-        self._database.executescript(_SCHEMA)
-
-    def __enter__(self) -> Self:
-        """Use it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete it."""
-        self._database.close()
+        super().__init__(_SCHEMA)
 
     def add_logged(self, seq: int, received_at_ms: int, head: JournalHead) -> None:
         """Take a head that the log holds."""

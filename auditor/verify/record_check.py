@@ -1,12 +1,12 @@
 """The decision records of all journals: whether each can be read, stands once, and was decided on this log."""
 
-import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from auditor.findings import Finding
 from auditor.log_tree import LogTree
+from auditor.scratch import ScratchDatabase
 from auditor.verify.reasons import Reason
 from consent.decision_record import MalformedRecord, Situation, parse_record, parse_situation
 from journal.format import format_segment_name
@@ -35,8 +35,8 @@ class FrameRecords(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-class RecordCheck:
-    """Takes frame after frame. An own temporary database of the ids, gone when it is closed.
+class RecordCheck(ScratchDatabase):
+    """Takes frame after frame, and keeps the ids.
 
     Args:
         origin: Name of the log.
@@ -46,18 +46,9 @@ class RecordCheck:
     def __init__(self, origin: str, tree: LogTree) -> None:
         self._origin = origin
         self._tree = tree
-        self._database = sqlite3.connect("")
-        self._database.execute("CREATE TABLE calls(id, items, sidecar, chain, segment, frame, place)")
+        super().__init__("CREATE TABLE calls(id, items, sidecar, chain, segment, frame, place);")
         self._calls: list[tuple[object, ...]] = []
         self._judge = lru_cache(_REMEMBERED_SITUATIONS)(self._judge_situation)
-
-    def __enter__(self) -> Self:
-        """Use it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete it."""
-        self._database.close()
 
     def take(self, sidecar_id: str, frame: FrameAt) -> FrameRecords:
         """Check the records of a frame."""

@@ -1,8 +1,5 @@
 """The command `consentry-feed`."""
 
-import sys
-from typing import Any
-
 import typer
 
 from feed.cli.auditing import replay_keys, resolve
@@ -18,6 +15,7 @@ from feed.cli.sidecars import fleet, sidecars_app
 from feed.cli.subject_key import rotate_subject_key
 from feed.cli.trail import trail, verify_trail
 from feed.cli.verification import verify_log
+from hosting.command_line import run_command_line
 
 app = typer.Typer(
     name="consentry-feed",
@@ -56,32 +54,5 @@ app.add_typer(record_app, name="record")
 
 
 def main() -> None:
-    """Run the command.
-
-    What is typed may be personal data, and the parser's own errors repeat it, so the parameter alone is named.
-    """
-    try:
-        code = app(prog_name="consentry-feed", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - the process boundary: the text of an error may hold what was typed
-        typer.echo(_describe(error), err=True)
-        code = EXIT_USAGE
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _describe(error: Exception) -> str:
-    # The parser's error classes have no public home, so they are told by what they carry.
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return str(error)
-    return f"consentry-feed: {_name_fault(error)}"
-
-
-def _name_fault(error: Exception) -> str:
-    if isinstance(error, typer.Abort):
-        return "stopped"
-    parameter: Any = getattr(error, "param", None)
-    if parameter is not None:
-        fault = "is missing" if type(error).__name__ == "MissingParameter" else "has a value that it cannot have"
-        return f"{max(parameter.opts, key=len)} {fault}; see --help"
-    if hasattr(error, "format_message"):
-        return "an unknown command or option, or an argument too many; see --help"
-    return f"an error that should not be: {type(error).__name__}"
+    """Run the command."""
+    run_command_line(app, "consentry-feed", EXIT_USAGE)
