@@ -95,6 +95,11 @@ def copy(evidence: Path, tmp_path: Path) -> Path:
     return shutil.copytree(evidence, tmp_path / "out")
 
 
+def flip_last_byte(text: str) -> str:
+    """Hexadecimal digits with another last byte."""
+    return f"{text[:-2]}{int(text[-2:], 16) ^ 1:02x}"
+
+
 def change(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -141,7 +146,7 @@ def test_samples_that_are_not_what_the_log_holds_are_found(
     out = copy(evidence, tmp_path)
     content = json.loads((out / name).read_bytes())
     first = content[list_name][0]
-    first[field] = first[field] % 5 + 1 if isinstance(first[field], int) else first[field][:-2] + "00"
+    first[field] = first[field] % 5 + 1 if isinstance(first[field], int) else flip_last_byte(first[field])
     (out / name).write_text(json.dumps(content))
     assert len(list(verify_samples(out))) == 1
 
