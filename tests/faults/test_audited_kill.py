@@ -41,7 +41,10 @@ def test_audit_of_killed_writers_calls_nothing_tampering_and_finds_what_was_cut_
     assert recovered.findings.is_clean, recovered.findings.listed
     assert {found.reason for found in recovered.findings.listed} >= {"CRASHED"}
     assert recovered.decisions == sum(head.decisions for head in heads)
-    for head in heads:
+    # A kill right behind the beginning of a segment leaves no frame there that could be cut.
+    cuttable = [head for head in heads if head.frame]
+    assert cuttable
+    for head in cuttable:
         path = directory / format_segment_name(head.chain_id, head.segment)
         whole = path.read_bytes()
         header, frames = split_segment(whole)
